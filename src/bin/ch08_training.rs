@@ -1,0 +1,111 @@
+//! Trains the model on the pronouncing dictionary: `cargo run --release --bin ch08_training`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use self_attention::data::cmudict::Dictionary;
+use self_attention::data::examples;
+use self_attention::data::split::Split;
+use self_attention::data::vocabulary::Vocabulary;
+use self_attention::environment::DeviceChoice;
+use self_attention::evaluation::pronouncer::{evaluate, Card};
+use self_attention::model::TransformerConfig;
+use self_attention::training::trainer::{Trainer, TrainingConfig};
+
+/// Trains the model that pronounces, scores it on words it has never seen, and saves it.
+///
+/// A run that is stopped goes on from its checkpoint when it is started again.
+#[derive(Parser)]
+struct Arguments {
+    /// Train a small model on a tenth of the words: under a minute.
+    #[arg(long)]
+    quick: bool,
+
+    /// Where the checkpoint and the log are kept [default: runs/pronouncer, or runs/quick].
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+
+    /// Where the model is saved [default: models/pronouncer.safetensors, or inside the folder of a quick run].
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    device: DeviceChoice,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let name = if arguments.quick { "quick" } else { "pronouncer" };
+    let folder = arguments.folder.unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let weights = arguments.model.unwrap_or_else(|| match arguments.quick {
+        true => folder.join("quick.safetensors"),
+        false => PathBuf::from("models/pronouncer.safetensors"),
+    });
+
+    let dictionary = Dictionary::embedded()?;
+    let vocabulary = Vocabulary::new();
+    let mut parts = [Split::Train, Split::Validation].map(|split| examples(&dictionary, &vocabulary, split));
+    let mut test: Vec<_> = dictionary.iter().filter(|entry| Split::of(&entry.word) == Split::Test).collect();
+    let mut model = TransformerConfig::new(vocabulary.len() as i64);
+    let mut training = TrainingConfig::default();
+    if arguments.quick {
+        parts = parts.map(|part| Ok(part?.into_iter().step_by(10).collect()));
+        test = test.into_iter().step_by(10).collect();
+        model = model.with_blocks(2).with_width(64);
+        training.epochs = 4;
+    }
+    let [train, validation] = parts;
+
+    let device = arguments.device.device()?;
+    let mut trainer = Trainer::new(&model, training.clone(), [train?, validation?], device, &folder)?;
+    let parameters = trainer.parameters();
+    let count: usize = parameters.tensors.values().map(|tensor| tensor.numel()).sum();
+    println!("{count} parameters, run in {}", folder.display());
+    train_with_progress(&mut trainer)?;
+
+    let scores = evaluate(&trainer.model, &vocabulary, &test)?;
+    println!("\n{scores}");
+    parameters.write(&weights)?;
+    let quick = if arguments.quick { " -- --quick" } else { "" };
+    let card = Card {
+        command: format!("cargo run --release --bin ch08_training{quick}"),
+        model,
+        parameters: count,
+        training,
+        vocabulary: vocabulary.symbols().iter().map(ToString::to_string).collect(),
+        split: "FNV-1a of the word modulo 20: 0 to 17 train, 18 validation, 19 test".to_owned(),
+        test_scores: scores,
+        epochs: trainer.records().to_vec(),
+    };
+    card.write(&weights)?;
+    println!("saved {}", weights.display());
+    Ok(())
+}
+
+/// Runs the training with a bar for the steps and a line for each epoch.
+fn train_with_progress(trainer: &mut Trainer) -> Result<(), Box<dyn Error>> {
+    let (done, total) = trainer.steps();
+    if done > 0 {
+        println!("going on after step {done}");
+    }
+    let style = "{elapsed_precise} [{bar:32}] step {pos} of {len}, {eta} left, {msg}";
+    let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(style)?).with_position(done);
+    bar.reset_eta();
+    trainer.run(|step| {
+        bar.set_position(step.steps);
+        bar.set_message(format!(
+            "epoch {}, loss {:.4}, learning rate {:.1e}",
+            step.epoch, step.loss, step.learning_rate
+        ));
+    })?;
+    bar.finish();
+    println!("epoch  train loss  validation loss  seconds");
+    for record in trainer.records() {
+        let (train, validation) = (record.train_loss, record.validation_loss);
+        println!("{:>5}  {train:>10.4}  {validation:>15.4}  {:>7.0}", record.epoch, record.seconds);
+    }
+    Ok(())
+}

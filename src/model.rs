@@ -1,0 +1,291 @@
+//! The model: embeddings and positions, a stack of blocks, and logits over the vocabulary.
+//!
+//! One decoder-only stack reads `l e t t e r s <sep> P H O N E M E S <eos>` and says at each position what comes next.
+//! The mask makes it a prefix decoder: the letters see each other both ways, the phonemes see all letters and the
+//! phonemes before them. The output reuses the embedding matrix (Press & Wolf, 2017).
+
+use serde::{Deserialize, Serialize};
+use tch::{nn, Device, Kind, Tensor};
+
+use self_attention::block::{Block, BlockConfig, NormPlacement};
+use self_attention::dropout::Dropout;
+use self_attention::error::{Error, Result};
+use self_attention::feed_forward::Activation;
+use self_attention::linear::{check_positive, LayerNorm};
+use self_attention::mask::Mask;
+
+/// How the model knows where a token stands.
+// ANCHOR: positions
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// A vector of its own for each position, learned.
+    Learned,
+    /// Sines and cosines of the position at geometrically spaced frequencies (Vaswani et al., 2017, section 3.5).
+    Sinusoidal,
+}
+// ANCHOR_END: positions
+
+/// What a [`Transformer`] is made from. It is saved beside the weights it belongs to.
+// ANCHOR: transformer_config
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerConfig {
+    /// `V`: how many tokens there are.
+    pub vocabulary: i64,
+    /// The longest sequence the model can take.
+    pub max_positions: i64,
+    /// `E`: numbers a position.
+    pub width: i64,
+    /// How many blocks are stacked.
+    pub blocks: i64,
+    /// `H`: attention heads in each block.
+    pub heads: i64,
+    /// `F`: width inside the feed-forward network.
+    pub hidden: i64,
+    /// The non-linearity of the feed-forward network.
+    pub activation: Activation,
+    /// Where the norms of a block stand.
+    pub norm: NormPlacement,
+    /// How the model knows where a token stands.
+    pub positions: Positions,
+}
+// ANCHOR_END: transformer_config
+
+impl TransformerConfig {
+    /// The default model for a vocabulary: small enough to train on a laptop.
+    pub fn new(vocabulary: i64) -> Self {
+        Self {
+            vocabulary,
+            max_positions: 64, // the longest entry of the dictionary takes 57
+            width: 128,
+            blocks: 3,
+            heads: 4,
+            hidden: 512,
+            activation: Activation::Gelu,
+            norm: NormPlacement::Pre,
+            positions: Positions::Learned,
+        }
+    }
+
+    /// Sets the width of the model, and four times as much inside the feed-forward network.
+    pub fn with_width(self, width: i64) -> Self {
+        Self { width, hidden: 4 * width, ..self }
+    }
+
+    /// Sets the number of blocks.
+    pub fn with_blocks(self, blocks: i64) -> Self {
+        Self { blocks, ..self }
+    }
+
+    /// Sets the number of heads.
+    pub fn with_heads(self, heads: i64) -> Self {
+        Self { heads, ..self }
+    }
+
+    /// Makes the model, its parameters under `path`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a size is below 1 or the heads do not divide the width.
+    pub fn init(&self, path: &nn::Path) -> Result<Transformer> {
+        check_positive("vocabulary", self.vocabulary)?;
+        check_positive("max_positions", self.max_positions)?;
+        check_positive("blocks", self.blocks)?;
+        let block = BlockConfig::new(self.width, self.heads)
+            .with_hidden(self.hidden)
+            .with_activation(self.activation)
+            .with_norm(self.norm);
+        let blocks = (0..self.blocks)
+            .map(|index| block.init(&(path / "layers" / index)))
+            .collect::<Result<Vec<_>>>()?;
+        // Small, so that the first logits are near 0, every token is as likely as any other, and the first loss is ln V.
+        let small = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
+        let embedding = path.f_var("embedding", &[self.vocabulary, self.width], small)?;
+        let positions = match self.positions {
+            Positions::Learned => path.f_var("positions", &[self.max_positions, self.width], small)?,
+            Positions::Sinusoidal => sinusoids(self.max_positions, self.width, path.device())?,
+        };
+        let norm = match self.norm {
+            NormPlacement::Pre => Some(LayerNorm::new(&(path / "norm"), self.width)?),
+            NormPlacement::Post => None, // the last block ends in a norm already
+        };
+        Ok(Transformer { config: self.clone(), embedding, positions, blocks, norm })
+    }
+}
+
+/// The sinusoidal position vectors: `sin(t·ω_i)` at index `2i` and `cos(t·ω_i)` at `2i + 1`, `ω_i = 10000^(−2i/E)`.
+///
+/// # Shapes
+/// `[positions, width]`.
+///
+/// # Errors
+/// [`Error::Torch`] if libtorch cannot make the tensors.
+// ANCHOR: sinusoids
+pub fn sinusoids(positions: i64, width: i64, device: Device) -> Result<Tensor> {
+    let options = (Kind::Float, device);
+    let position = Tensor::f_arange(positions, options)?.f_unsqueeze(1)?; // [T, 1]
+    let index = Tensor::f_arange_start_step(0, width, 2, options)?; // [E/2]: 0, 2, 4, …
+    let frequency = index.f_mul_scalar(-10_000f64.ln() / width as f64)?.f_exp()?; // [E/2]
+    let angle = position.f_mul(&frequency)?; // [T, E/2]
+    let pairs = Tensor::f_stack(&[angle.f_sin()?, angle.f_cos()?], -1)?; // [T, E/2, 2]
+    Ok(pairs.f_flatten(1, 2)?.f_narrow(1, 0, width)?) // [T, E]
+}
+// ANCHOR_END: sinusoids
+
+/// What a token may attend to: every letter, and the phonemes up to itself; never padding.
+///
+/// # Shapes
+/// `lengths`, `prefixes`: `[B]`, the real tokens and the given tokens of each sequence; the mask: `[B, 1, T, T]`.
+///
+/// # Errors
+/// [`Error::Shape`] if one of them is not `[B]`.
+// ANCHOR: prefix_decoder_mask
+pub fn prefix_decoder_mask(lengths: &Tensor, prefixes: &Tensor, positions: i64) -> Result<Mask> {
+    Mask::prefix(prefixes, positions)?.and(&Mask::padding(lengths, positions)?)
+}
+// ANCHOR_END: prefix_decoder_mask
+
+/// What the model says of a batch.
+// ANCHOR: prediction
+#[derive(Debug)]
+pub struct Prediction {
+    /// The score of each token to come next, `[B, T, V]`.
+    pub logits: Tensor,
+    /// The attention weights of each block, before dropout, `[B, H, T, T]` each.
+    pub weights: Vec<Tensor>,
+}
+// ANCHOR_END: prediction
+
+/// The whole model.
+// ANCHOR: transformer
+#[derive(Debug)]
+pub struct Transformer {
+    /// What it was made from.
+    pub config: TransformerConfig,
+    /// A vector for each token, `[V, E]`; read again, transposed, for the logits.
+    pub embedding: Tensor,
+    /// A vector for each position, `[max_positions, E]`.
+    pub positions: Tensor,
+    /// The stack.
+    pub blocks: Vec<Block>,
+    /// After the last block of a pre-norm stack.
+    pub norm: Option<LayerNorm>,
+}
+// ANCHOR_END: transformer
+
+impl Transformer {
+    /// Reads a batch of sequences and predicts at each position the token after it.
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`, `mask`: broadcasts to `[B, H, T, T]`; logits: `[B, T, V]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `tokens` is not `[B, T]` with `T ≤ max_positions`, or the mask does not broadcast;
+    /// [`Error::Torch`] if a token is not in the vocabulary.
+    // ANCHOR: forward
+    pub fn forward(&self, tokens: &Tensor, mask: Option<&Mask>, dropout: &Dropout) -> Result<Prediction> {
+        let mut x = dropout.apply(&self.embed(tokens)?)?; // [B, T, E]
+        let mut weights = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let attended = block.forward(&x, mask, dropout)?;
+            x = attended.context; // [B, T, E]
+            weights.push(attended.weights); // [B, H, T, T]
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(&x)?; // [B, T, E]
+        }
+        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, E] · [E, V] → [B, T, V]
+        Ok(Prediction { logits, weights })
+    }
+    // ANCHOR_END: forward
+
+    /// The vector of each token plus the vector of its position.
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`; result: `[B, T, E]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    // ANCHOR: embed
+    pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        let limit = self.config.max_positions;
+        let length = match tokens.size()[..] {
+            [_, length] if length <= limit => length,
+            _ => {
+                let expected = format!("[B, T] with T at most {limit}");
+                return Err(Error::Shape { what: "model: tokens", expected, found: tokens.size() });
+            }
+        };
+        let tokens = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?; // [B, T, E]
+        let scale = match self.config.positions {
+            Positions::Learned => 1.0,
+            // Sines are of size 1; the paper makes the tokens as large by √E.
+            Positions::Sinusoidal => (self.config.width as f64).sqrt(),
+        };
+        let positions = self.positions.f_narrow(0, 0, length)?; // [T, E]
+        Ok(tokens.f_mul_scalar(scale)?.f_add(&positions)?) // [B, T, E]
+    }
+    // ANCHOR_END: embed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(config: &TransformerConfig) -> (nn::VarStore, Transformer) {
+        tch::manual_seed(2);
+        let store = nn::VarStore::new(Device::Cpu);
+        let model = config.init(&store.root()).unwrap();
+        (store, model)
+    }
+
+    #[test]
+    fn the_default_model_has_the_parameters_its_formula_says() {
+        let (store, _model) = model(&TransformerConfig::new(69));
+        let parameters: usize = store.variables().values().map(Tensor::numel).sum();
+        let block = (4 * 128 * 128 + 4 * 128) + (2 * 128 * 512 + 512 + 128) + 2 * 2 * 128;
+        assert_eq!(parameters, (69 + 64) * 128 + 3 * block + 2 * 128);
+        assert_eq!(parameters, 612_096);
+    }
+
+    #[test]
+    fn before_training_every_token_is_about_as_likely_as_any_other() {
+        for positions in [Positions::Learned, Positions::Sinusoidal] {
+            let config = TransformerConfig { positions, ..TransformerConfig::new(69) };
+            let [tokens, next] = [0, 1].map(|_| Tensor::randint(69, [64, 20], (Kind::Int64, Device::Cpu)));
+            let logits = model(&config).1.forward(&tokens, None, &Dropout::off()).unwrap().logits;
+            let loss = logits.flatten(0, 1).cross_entropy_for_logits(&next.flatten(0, 1));
+            assert!((loss.double_value(&[]) - 69f64.ln()).abs() < 0.05, "{positions:?}: {loss:?}");
+        }
+    }
+
+    #[test]
+    fn phonemes_cannot_see_the_phonemes_after_them_and_letters_see_no_phoneme() {
+        let (_store, model) = model(&TransformerConfig::new(69).with_blocks(2).with_width(16));
+        let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 8).unwrap();
+        let [a, b] = [30i64, 60].map(|last| {
+            let tokens = Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]).unsqueeze(0);
+            model.forward(&tokens, Some(&mask), &Dropout::off()).unwrap().logits
+        });
+        assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6));
+        assert_ne!(a.narrow(1, 6, 1), b.narrow(1, 6, 1));
+    }
+
+    #[test]
+    fn sinusoids_are_what_the_paper_says() {
+        let table = sinusoids(10, 7, Device::Cpu).unwrap();
+        assert_eq!(table.size(), [10, 7]);
+        let expected = (3.0 * 10_000f64.powf(-4.0 / 7.0)).cos();
+        assert!((table.double_value(&[3, 5]) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn sequences_it_cannot_take_are_refused() {
+        let (_store, model) = model(&TransformerConfig::new(69).with_blocks(1).with_width(16));
+        let long = Tensor::zeros([1, 65], (Kind::Int64, Device::Cpu));
+        let error = model.forward(&long, None, &Dropout::off()).unwrap_err();
+        assert_eq!(error.to_string(), "model: tokens: expected [B, T] with T at most 64, found [1, 65]");
+        let unknown = Tensor::full([1, 3], 69, (Kind::Int64, Device::Cpu));
+        assert!(matches!(model.forward(&unknown, None, &Dropout::off()), Err(Error::Torch(_))));
+    }
+}

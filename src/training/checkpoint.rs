@@ -1,0 +1,172 @@
+//! Tensors in a file, in the safetensors format: names, shapes and bytes, and nothing that could be run.
+//!
+//! A file is written under a temporary name and renamed when it is whole. So whoever is killed at any moment leaves
+//! either the old file or the new one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{serialize, TensorView};
+use safetensors::{Dtype, SafeTensors};
+use tch::{no_grad, Kind, Tensor};
+
+use self_attention::error::{Error, Result};
+
+/// Named tensors, in the order of their names, and the text that goes with them.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// The tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Texts, each under a key.
+    pub texts: HashMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Writes the tensors as 32-bit floats.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written; a file of that name is then as it was.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut floats = Vec::with_capacity(self.tensors.len());
+        for (name, tensor) in &self.tensors {
+            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+            let mut numbers = vec![0f32; tensor.numel()];
+            let flat = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+            flat.f_copy_data(&mut numbers, tensor.numel())?;
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            floats.push((name, shape, bytes));
+        }
+        let views = floats
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+            .and_then(|views| serialize(views, Some(self.texts.clone())))
+            .map_err(|error| Error::file(path, format!("cannot be put together: {error}")))?;
+        write_whole(path, &views)
+    }
+
+    /// Reads a file of tensors.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::File`] if it is cut short, damaged, or holds numbers of another kind
+    /// than 32-bit floats.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        let damaged =
+            |error| Error::file(path, format!("is cut short or damaged ({error}); get it or train it again"));
+        let texts =
+            SafeTensors::read_metadata(&bytes).map_err(damaged)?.1.metadata().clone().unwrap_or_default();
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(Error::file(path, format!("`{name}` holds {:?}; expected F32", view.dtype())));
+            }
+            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?);
+        }
+        Ok(Self { tensors, texts })
+    }
+
+    /// Copies each of `targets` from the tensor of the same name. All of them must be there and have the right shape;
+    /// otherwise none is changed. `path` is named in the error.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names the tensor that is missing or has another shape.
+    pub fn restore(&self, targets: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+        let mut pairs = Vec::new();
+        for (name, target) in targets {
+            let Some(source) = self.tensors.get(&name) else {
+                return Err(Error::file(
+                    path,
+                    format!("has no tensor `{name}`; it belongs to another model"),
+                ));
+            };
+            if source.size() != target.size() {
+                let [found, expected] = [source.size(), target.size()];
+                let problem = format!(
+                    "`{name}` is {found:?} and the model needs {expected:?}; it belongs to another model"
+                );
+                return Err(Error::file(path, problem));
+            }
+            pairs.push((target, source));
+        }
+        no_grad(|| pairs.into_iter().try_for_each(|(mut target, source)| target.f_copy_(source)))?;
+        Ok(())
+    }
+}
+
+/// Writes a file under a temporary name beside its place, and renames it when it is whole and on the disk.
+///
+/// # Errors
+/// [`Error::Io`] if the system refuses; a file of that name is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
+    file.persist(path).map_err(|error| Error::io(path)(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            tensors: BTreeMap::from([
+                ("a".to_owned(), Tensor::randn([2, 3], (Kind::Float, Device::Cpu))),
+                ("b.c".to_owned(), Tensor::from_slice(&[f32::NAN, 1.0, -0.0])),
+            ]),
+            texts: HashMap::from([("state".to_owned(), "{\"epoch\": 3}".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn comes_back_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("file.safetensors");
+        let written = checkpoint();
+        written.write(&path).unwrap();
+        let read = Checkpoint::read(&path).unwrap();
+        assert_eq!(read.texts, written.texts);
+        assert_eq!(read.tensors["a"], written.tensors["a"]);
+        let bits = |tensor: &Tensor| {
+            Vec::<f32>::try_from(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&read.tensors["b.c"]), bits(&written.tensors["b.c"]));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file was left");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.safetensors");
+        checkpoint().write(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = Checkpoint::read(&path).unwrap_err();
+            assert!(matches!(error, Error::File { .. }), "{length} bytes: {error}");
+        }
+    }
+
+    #[test]
+    fn tensors_of_another_model_are_refused_and_nothing_is_changed() {
+        let path = Path::new("other.safetensors");
+        let first = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        let wrong = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        let targets = [("a".to_owned(), first.shallow_clone()), ("b.c".to_owned(), wrong)];
+        let error = checkpoint().restore(targets, path).unwrap_err();
+        assert!(error.to_string().contains("`b.c` is [3] and the model needs [4]"), "{error}");
+        let error = checkpoint().restore([("d".to_owned(), first.shallow_clone())], path).unwrap_err();
+        assert!(error.to_string().contains("has no tensor `d`"), "{error}");
+        assert_eq!(first, first.zeros_like());
+    }
+}

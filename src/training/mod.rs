@@ -1,0 +1,11 @@
+//! Chapter 8: from a model that knows nothing to one that pronounces.
+//!
+//! [`loss`] says how wrong a prediction is, [`optimizer`] how the parameters shall change, [`trainer`] repeats the two
+//! until the data has been seen often enough, [`log`] writes down how it went, and [`checkpoint`] keeps what was
+//! learned safe from being killed.
+
+pub mod checkpoint;
+pub mod log;
+pub mod loss;
+pub mod optimizer;
+pub mod trainer;

@@ -1,0 +1,272 @@
+//! How the parameters change: AdamW, a learning rate that warms up and cools down, and a limit on the gradient.
+//!
+//! tch has an AdamW, but keeps its moments where they cannot be saved: a run that is killed would forget them and go on
+//! differently. This one shows them.
+
+use serde::{Deserialize, Serialize};
+use tch::{nn, no_grad, Tensor};
+
+use self_attention::error::{Error, Result};
+
+/// The settings of [`AdamW`].
+// ANCHOR: adam_w_config
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// How much of the first moment is kept at each step, `β₁`.
+    pub beta1: f64,
+    /// How much of the second moment is kept at each step, `β₂`.
+    pub beta2: f64,
+    /// Keeps the division away from zero, `ε`.
+    pub epsilon: f64,
+    /// How fast a weight matrix decays towards zero, `λ`; biases and norms do not decay.
+    pub weight_decay: f64,
+}
+// ANCHOR_END: adam_w_config
+
+impl Default for AdamWConfig {
+    /// PyTorch's defaults, but a `β₂` that forgets sooner, as is usual for transformers, and a stronger decay.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.05 }
+    }
+}
+
+/// One tensor that is trained, and what the optimizer remembers of its gradients.
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    value: Tensor,
+    first: Tensor,
+    second: Tensor,
+    decays: bool,
+}
+
+/// Adam with decoupled weight decay (Kingma & Ba, 2015; Loshchilov & Hutter, 2019).
+///
+/// With the gradient `g` at step `t` and learning rate `η`:
+/// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
+/// `θ ← θ − ηλθ − η · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    parameters: Vec<Parameter>,
+    steps: u64,
+}
+
+impl AdamW {
+    /// An optimizer for all parameters of `store`, in the order of their names.
+    ///
+    /// Matrices decay; biases and the weights of norms, which have one dimension, do not.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch cannot make the moments.
+    pub fn new(store: &nn::VarStore, config: AdamWConfig) -> Result<Self> {
+        let mut named: Vec<_> =
+            store.variables().into_iter().filter(|(_, value)| value.requires_grad()).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        let parameters = named
+            .into_iter()
+            .map(|(name, value)| {
+                let (first, second) = (value.f_zeros_like()?, value.f_zeros_like()?);
+                let [first, second] = [first.f_set_requires_grad(false)?, second.f_set_requires_grad(false)?];
+                let decays = value.dim() >= 2;
+                Ok(Parameter { name, value, first, second, decays })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { config, parameters, steps: 0 })
+    }
+
+    /// Forgets the gradients of the last step.
+    pub fn zero_grad(&mut self) {
+        for parameter in &mut self.parameters {
+            parameter.value.zero_grad();
+        }
+    }
+
+    /// Scales all gradients down together so that their joint Euclidean norm is at most `limit`, and says what it was
+    /// before (Pascanu et al., 2013).
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    // ANCHOR: clip_gradients
+    pub fn clip_gradients(&mut self, limit: f64) -> Result<f64> {
+        let mut norms = Vec::with_capacity(self.parameters.len());
+        for parameter in &self.parameters {
+            let gradient = parameter.value.f_grad()?;
+            if gradient.defined() {
+                norms.push(gradient.f_norm()?);
+            }
+        }
+        let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
+        if norm > limit {
+            for parameter in &self.parameters {
+                let mut gradient = parameter.value.f_grad()?;
+                if gradient.defined() {
+                    let _ = gradient.f_mul_scalar_(limit / norm)?;
+                }
+            }
+        }
+        Ok(norm)
+    }
+    // ANCHOR_END: clip_gradients
+
+    /// Moves every parameter one step against its gradient.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    // ANCHOR: step
+    pub fn step(&mut self, learning_rate: f64) -> Result<()> {
+        self.steps += 1;
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
+        let [seen1, seen2] = [beta1, beta2].map(|beta| 1.0 - beta.powf(self.steps as f64));
+        no_grad(|| {
+            for Parameter { value, first, second, decays, .. } in &mut self.parameters {
+                let gradient = value.f_grad()?;
+                if !gradient.defined() {
+                    continue; // the parameter had no part in the loss
+                }
+                let _ = first.f_lerp_(&gradient, 1.0 - beta1)?;
+                let _ = second.f_lerp_(&gradient.f_square()?, 1.0 - beta2)?;
+                let root = second.f_div_scalar(seen2)?.f_sqrt()?.f_add_scalar(epsilon)?;
+                let update = first.f_div(&root)?.f_mul_scalar(learning_rate / seen1)?;
+                if *decays {
+                    let _ = value.f_mul_scalar_(1.0 - learning_rate * weight_decay)?;
+                }
+                let _ = value.f_sub_(&update)?;
+            }
+            Ok(())
+        })
+    }
+    // ANCHOR_END: step
+
+    /// What has to be kept beside the parameters for a run to go on as if it had never stopped: both moments of each.
+    pub fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        self.parameters.iter().flat_map(|parameter| {
+            let Parameter { name, first, second, .. } = parameter;
+            [(format!("first.{name}"), first), (format!("second.{name}"), second)]
+        })
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Says how many steps were taken, after the moments were read back into the tensors of [`AdamW::moments`].
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+}
+
+/// A learning rate that rises in a line from 0 to its peak and then falls along half a cosine to 0.
+///
+/// `η(t) = peak · t/warm-up` before the warm-up ends, and `peak · (1 + cos(π·p))/2` with `p` running from 0 to 1 after
+/// it (Loshchilov & Hutter, 2017).
+// ANCHOR: schedule
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Schedule {
+    /// The highest learning rate.
+    pub peak: f64,
+    /// Steps until it is reached.
+    pub warm_up: u64,
+    /// Steps in all.
+    pub total: u64,
+}
+
+impl Schedule {
+    /// The learning rate of step `step`, counted from 1.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        if step <= self.warm_up {
+            return self.peak * step as f64 / self.warm_up as f64;
+        }
+        let cooling = self.total.saturating_sub(self.warm_up).max(1) as f64;
+        let passed = ((step - self.warm_up) as f64 / cooling).min(1.0);
+        self.peak * (1.0 + (std::f64::consts::PI * passed).cos()) / 2.0
+    }
+}
+// ANCHOR_END: schedule
+
+/// Refuses settings that cannot train.
+pub(crate) fn check(config: &AdamWConfig) -> Result<()> {
+    for (setting, beta) in [("beta1", config.beta1), ("beta2", config.beta2)] {
+        if !(0.0..1.0).contains(&beta) {
+            return Err(Error::config(setting, beta, "must be at least 0 and below 1"));
+        }
+    }
+    for (setting, value) in [("epsilon", config.epsilon), ("weight_decay", config.weight_decay)] {
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(Error::config(setting, value, "must be finite and not negative"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{nn::OptimizerConfig, Device, Kind};
+
+    fn store() -> (nn::VarStore, [Tensor; 2]) {
+        tch::manual_seed(4);
+        let store = nn::VarStore::new(Device::Cpu);
+        let matrix = store.root().randn("matrix", &[3, 4], 0.0, 1.0);
+        let bias = store.root().randn("bias", &[4], 0.0, 1.0);
+        (store, [matrix, bias])
+    }
+
+    fn loss([matrix, bias]: &[Tensor; 2]) -> Tensor {
+        (matrix.sin() + bias).square().sum(Kind::Float)
+    }
+
+    #[test]
+    fn equals_libtorchs_adamw() {
+        let config = AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() };
+        let (ours_store, ours) = store();
+        let mut optimizer = AdamW::new(&ours_store, config).unwrap();
+        let (theirs_store, theirs) = store();
+        let mut reference = nn::AdamW { beta1: 0.9, beta2: 0.98, wd: 0.0, eps: 1e-8, amsgrad: false }
+            .build(&theirs_store, 0.01)
+            .unwrap();
+        for _ in 0..20 {
+            optimizer.zero_grad();
+            loss(&ours).backward();
+            optimizer.step(0.01).unwrap();
+            reference.backward_step(&loss(&theirs));
+        }
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!((ours - theirs).abs().max().double_value(&[]) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn matrices_decay_and_biases_do_not() {
+        let (store, [matrix, bias]) = store();
+        let [before_matrix, before_bias] = [matrix.copy(), bias.copy()];
+        let config = AdamWConfig { weight_decay: 0.5, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(&store, config).unwrap();
+        ((&matrix + &bias).sum(Kind::Float) * 0.0).backward(); // a gradient of zero: only the decay is left
+        optimizer.step(0.1).unwrap();
+        assert!((&matrix - before_matrix * 0.95).abs().max().double_value(&[]) < 1e-6);
+        assert_eq!(bias, before_bias);
+    }
+
+    #[test]
+    fn gradients_are_clipped_together() {
+        let (store, parameters) = store();
+        let mut optimizer = AdamW::new(&store, AdamWConfig::default()).unwrap();
+        loss(&parameters).backward();
+        let before = optimizer.clip_gradients(0.5).unwrap();
+        assert!(before > 0.5);
+        assert!((optimizer.clip_gradients(f64::INFINITY).unwrap() - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_learning_rate_rises_to_its_peak_and_falls_to_zero() {
+        let schedule = Schedule { peak: 2.0, warm_up: 10, total: 110 };
+        assert_eq!(schedule.learning_rate(5), 1.0);
+        assert_eq!(schedule.learning_rate(10), 2.0);
+        assert!((schedule.learning_rate(60) - 1.0).abs() < 1e-12);
+        assert!(schedule.learning_rate(110) < 1e-12);
+        assert_eq!(Schedule { peak: 2.0, warm_up: 0, total: 0 }.learning_rate(1), 0.0);
+    }
+}

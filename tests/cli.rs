@@ -1,0 +1,116 @@
+//! `pronounce` and `ch08_training` as a person meets them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use self_attention::evaluation::pronouncer::Card;
+
+fn pronounce() -> Command {
+    Command::new(assert_cmd::cargo::cargo_bin!("pronounce"))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_four_words_are_pronounced_four_ways() {
+    let output = pronounce().args(["though", "through", "tough", "cough"]).assert().success();
+    let expected = "though\tDH OW\nthrough\tTH R UW\ntough\tT AH F\ncough\tK AA F\n";
+    let said = text(&output.get_output().stdout).replace("K AO F", "K AA F"); // the dictionary lists both
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn words_come_from_standard_input_too_one_a_line() {
+    let output = pronounce().write_stdin("Tough\r\nthrough\n").assert().success();
+    assert_eq!(text(&output.get_output().stdout), "Tough\tT AH F\nthrough\tTH R UW\n");
+}
+
+#[test]
+fn a_word_it_cannot_read_is_named_and_the_others_are_answered() {
+    let long = "a".repeat(40);
+    let cases = [
+        ("c4t", "error: `c4t`: character '4' at position 2 is not a letter"),
+        ("naïve", "error: `naïve`: character 'ï' at position 3 is not a letter"),
+        ("a+b", "error: `a+b`: character '+' at position 2 is not a letter"),
+        ("two words", "error: `two words`: character ' ' at position 4 is not a letter"),
+        ("", "error: ``: an empty word has no pronunciation"),
+        (&long, "40 letters, and the model takes at most 31; give a shorter word"),
+    ];
+    for (word, expected) in cases {
+        let output = pronounce().args(["tough", word, "through"]).assert().code(2);
+        let output = output.get_output();
+        assert_eq!(text(&output.stdout), "tough\tT AH F\nthrough\tTH R UW\n", "{word}");
+        assert!(text(&output.stderr).contains(expected), "{word}: {}", text(&output.stderr));
+    }
+    let output = pronounce().write_stdin(b"tough\n\xff\xfe\nthrough\n".as_slice()).assert().code(2);
+    assert_eq!(text(&output.get_output().stdout), "tough\tT AH F\nthrough\tTH R UW\n");
+}
+
+/// A copy of the shipped model that a test may damage.
+fn copy(folder: &Path) -> PathBuf {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors");
+    let weights = folder.join("model.safetensors");
+    fs::copy(&shipped, &weights).unwrap();
+    fs::copy(Card::path(&shipped), Card::path(&weights)).unwrap();
+    weights
+}
+
+#[test]
+fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
+    let refuses = |weights: &Path, expected: &str| {
+        let output = pronounce().arg("tough").arg("--model").arg(weights).assert().code(1);
+        let said = text(&output.get_output().stderr).to_owned();
+        assert!(said.starts_with("error: ") && said.contains(expected), "expected {expected}, found {said}");
+        assert!(!said.contains("panicked") && !said.contains("exception"), "{said}");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    refuses(&folder.path().join("gone.safetensors"), "gone.json: No such file");
+
+    let weights = copy(folder.path());
+    fs::remove_file(&weights).unwrap();
+    refuses(&weights, "model.safetensors: No such file");
+
+    let weights = copy(folder.path());
+    let whole = fs::read(&weights).unwrap();
+    for length in [0, 7, 100, whole.len() - 1] {
+        fs::write(&weights, &whole[..length]).unwrap();
+        refuses(&weights, "cut short or damaged");
+    }
+    fs::write(&weights, b"this is not a model, but it is long enough to be looked at twice").unwrap();
+    refuses(&weights, "cut short or damaged");
+
+    let weights = copy(folder.path());
+    let card = fs::read_to_string(Card::path(&weights)).unwrap();
+    let refuses_card = |card: &str, expected: &str| {
+        fs::write(Card::path(&weights), card).unwrap();
+        refuses(&weights, expected);
+    };
+    refuses_card(&card[..card.len() / 2], "model.json: is cut short or damaged");
+    refuses_card(&card.replace("\"blocks\": 3", "\"blocks\": 4"), "has no tensor `layers.3.");
+    refuses_card(&card.replace("\"blocks\": 3", "\"blocks\": 2"), "has a tensor `layers.2.");
+    refuses_card(&card.replace("\"hidden\": 512", "\"hidden\": 256"), "it belongs to another model");
+    refuses_card(&card.replace("\"heads\": 4", "\"heads\": 7"), "heads = 7: the width 128 cannot be cut");
+    refuses_card(&card.replace("\"<sep>\"", "\"<gap>\""), "is for another vocabulary");
+}
+
+#[test]
+fn quick_training_makes_a_model_that_pronounces_and_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = || {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ch08_training"));
+        command.arg("--quick").arg("--folder").arg(folder.path()).assert().success()
+    };
+    let output = train();
+    assert!(text(&output.get_output().stdout).contains("word error rate"), "{output:?}");
+    let weights = folder.path().join("quick.safetensors");
+    let card = Card::read(&weights).unwrap();
+    assert!(card.epochs.last().unwrap().validation_loss < 3.0, "{:?}", card.epochs);
+    pronounce().arg("tough").arg("--model").arg(&weights).assert().success();
+
+    let output = train();
+    assert!(text(&output.get_output().stdout).contains("going on after step"), "{output:?}");
+    assert_eq!(Card::read(&weights).unwrap(), card);
+}

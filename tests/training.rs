@@ -1,0 +1,139 @@
+//! A training run as a whole: it learns, and it survives being killed.
+//!
+//! One test at a time, for the first parameters are drawn from libtorch's one generator.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self_attention::data::batch::Example;
+use self_attention::data::cmudict::Dictionary;
+use self_attention::data::vocabulary::Vocabulary;
+use self_attention::prelude::*;
+use self_attention::training::log;
+use self_attention::training::trainer::{Trainer, TrainingConfig};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn words() -> [Vec<Example>; 2] {
+    let vocabulary = Vocabulary::new();
+    let dictionary =
+        b"though DH OW1\nthrough TH R UW1\ntough T AH1 F\ncough K AO1 F\nbough B AW1\nrough R AH1 F";
+    let dictionary = Dictionary::parse(dictionary).unwrap();
+    let examples = dictionary
+        .iter()
+        .map(|entry| Example::new(&vocabulary, &entry.word, &entry.pronunciations[0]).unwrap());
+    let examples: Vec<_> = examples.collect();
+    [examples.clone(), examples]
+}
+
+fn small() -> TransformerConfig {
+    TransformerConfig::new(69).with_width(32).with_blocks(2)
+}
+
+fn trainer(config: &TrainingConfig, folder: &Path) -> Result<Trainer> {
+    Trainer::new(&small(), config.clone(), words(), Device::Cpu, folder)
+}
+
+fn numbers(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
+    let flat = |tensor: &Tensor| Vec::try_from(tensor.reshape([-1])).unwrap();
+    trainer.parameters().tensors.iter().map(|(name, tensor)| (name.clone(), flat(tensor))).collect()
+}
+
+#[test]
+fn a_run_begins_at_ln_v_and_learns_its_words_by_heart() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainingConfig {
+        epochs: 150,
+        label_smoothing: 0.0,
+        dropout: 0.0,
+        learning_rate: 1e-2,
+        ..TrainingConfig::default()
+    };
+    let mut trainer = trainer(&config, folder.path()).unwrap();
+    let mut first = None;
+    trainer.run(|step| first = first.or(Some(step.loss))).unwrap();
+    assert!((first.unwrap() - 69f64.ln()).abs() < 0.1, "{first:?}");
+    let records = log::read(&folder.path().join("log.jsonl")).unwrap();
+    assert_eq!(records, trainer.records());
+    assert_eq!(records.len(), 150);
+    assert!(records[149].validation_loss < 0.01, "{:?}", records[149]);
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
+    let _alone = alone();
+    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = TrainingConfig { epochs: 4, tokens_per_batch: 20, ..TrainingConfig::default() };
+    let mut straight = trainer(&config, whole.path()).unwrap();
+    straight.run(|_| {}).unwrap();
+
+    let mut kills = 0;
+    let resumed = loop {
+        let mut trainer = trainer(&config, broken.path()).unwrap().with_checkpoint_every(Duration::ZERO);
+        let (done, total) = trainer.steps();
+        let killed = catch_unwind(AssertUnwindSafe(|| {
+            trainer.run(|step| assert!(step.steps < done + 4, "killed before this step is kept")).unwrap();
+        }));
+        match killed {
+            Ok(()) => break trainer,
+            Err(_) => kills += 1,
+        }
+        assert!(kills < total, "makes no headway");
+    };
+    assert!(kills > 2, "{kills}");
+    assert_eq!(numbers(&straight), numbers(&resumed));
+    let losses = |trainer: &Trainer| -> Vec<[f64; 3]> {
+        let losses =
+            |record: &log::EpochRecord| [record.train_loss, record.validation_loss, record.gradient_norm];
+        trainer.records().iter().map(losses).collect()
+    };
+    assert_eq!(losses(&straight), losses(&resumed));
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainingConfig { epochs: 1, ..TrainingConfig::default() };
+    trainer(&config, folder.path()).unwrap().run(|_| {}).unwrap();
+
+    let other = TrainingConfig { learning_rate: 1e-3, ..config.clone() };
+    let error = trainer(&other, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("was made with other settings") && error.contains("0.003"), "{error}");
+
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &whole[..whole.len() / 2]).unwrap();
+    let error = trainer(&config, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("cut short or damaged"), "{error}");
+}
+
+#[test]
+fn settings_that_cannot_train_are_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainingConfig::default;
+    for bad in [
+        TrainingConfig { epochs: 0, ..config() },
+        TrainingConfig { learning_rate: f64::NAN, ..config() },
+        TrainingConfig { clip: 0.0, ..config() },
+        TrainingConfig { warm_up: 1.5, ..config() },
+        TrainingConfig { dropout: 1.0, ..config() },
+        TrainingConfig { tokens_per_batch: 0, ..config() },
+    ] {
+        assert!(matches!(trainer(&bad, folder.path()), Err(Error::Config { .. })), "{bad:?}");
+    }
+    let error = trainer(&TrainingConfig { learning_rate: 1e30, clip: 1e30, ..config() }, folder.path())
+        .unwrap()
+        .run(|_| {})
+        .unwrap_err();
+    assert!(error.to_string().contains("the loss became"), "{error}");
+}
