@@ -50,7 +50,8 @@ struct Inputs {
 
 impl Inputs {
     fn new(length: i64, width: i64) -> Self {
-        let random = || Tensor::randn([1, HEADS, length, width], (Kind::Float, Device::Cpu));
+        let random =
+            || Tensor::randn([1, HEADS, length, width], (Kind::Float, Device::Cpu));
         Self { query: random(), key: random(), value: random() }
     }
 }
@@ -106,8 +107,9 @@ fn median_time(name: &str, length: i64) -> Outcome<f64> {
     let beside = || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion");
     let home = env::var_os("CRITERION_HOME").map_or_else(beside, PathBuf::from);
     let path = home.join(format!("{name}/T/{length}/new/estimates.json"));
-    let text = fs::read_to_string(&path)
-        .map_err(|error| format!("{}: {error}; run the whole benchmark, without a filter", path.display()))?;
+    let text = fs::read_to_string(&path).map_err(|error| {
+        format!("{}: {error}; run the whole benchmark, without a filter", path.display())
+    })?;
     let estimates: serde_json::Value = serde_json::from_str(&text)?;
     let nanoseconds = estimates["median"]["point_estimate"].as_f64();
     Ok(nanoseconds.ok_or_else(|| format!("{}: holds no median", path.display()))? / 1e6)
@@ -119,9 +121,15 @@ const MEMORY_TASK: &str = "ATTENTION_MEMORY_TASK";
 
 /// The memory that one call adds at its peak, in MiB.
 fn peak_memory(name: &str, length: i64) -> Outcome<f64> {
-    let child = Command::new(env::current_exe()?).env(MEMORY_TASK, format!("{name} {length}")).output()?;
+    let child = Command::new(env::current_exe()?)
+        .env(MEMORY_TASK, format!("{name} {length}"))
+        .output()?;
     if !child.status.success() {
-        return Err(format!("{name}, T = {length}: {}", String::from_utf8_lossy(&child.stderr)).into());
+        return Err(format!(
+            "{name}, T = {length}: {}",
+            String::from_utf8_lossy(&child.stderr)
+        )
+        .into());
     }
     let kibibytes: f64 = String::from_utf8(child.stdout)?.trim().parse()?;
     Ok(kibibytes / 1024.0)
@@ -129,8 +137,12 @@ fn peak_memory(name: &str, length: i64) -> Outcome<f64> {
 
 /// Prints the memory, in KiB, that the call named by `task` adds at its peak.
 fn answer_with_memory(task: &str) -> Outcome<()> {
-    let (name, length) = task.split_once(' ').ok_or("a memory task is a name and a length")?;
-    let (_, attention) = WAYS.into_iter().find(|(way, _)| *way == name).ok_or("no such way of attention")?;
+    let (name, length) =
+        task.split_once(' ').ok_or("a memory task is a name and a length")?;
+    let (_, attention) = WAYS
+        .into_iter()
+        .find(|(way, _)| *way == name)
+        .ok_or("no such way of attention")?;
     let inputs = Inputs::new(length.parse()?, WIDTH);
     drop(attention(&Inputs::new(LENGTHS[0], WIDTH))?); // what the libraries keep for good is there from now on
     fs::write("/proc/self/clear_refs", "5")?; // the peak so far is forgotten
@@ -143,8 +155,10 @@ fn answer_with_memory(task: &str) -> Outcome<()> {
 /// The largest memory this process has had, in KiB, as Linux counts it.
 fn peak_resident() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let peak =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .ok_or("no VmHWM in /proc/self/status")?;
     Ok(peak.trim().trim_end_matches("kB").trim_end().parse()?)
 }
 
@@ -168,15 +182,23 @@ fn cost_figure() -> Outcome<Chart> {
 }
 
 /// A cost against the length, one line for each way. Its description tells the longest and the shortest apart.
-fn panel(title: &str, unit: &str, cost: impl Fn(&str, i64) -> Outcome<f64>) -> Outcome<Curves> {
+fn panel(
+    title: &str,
+    unit: &str,
+    cost: impl Fn(&str, i64) -> Outcome<f64>,
+) -> Outcome<Curves> {
     let mut series = Vec::new();
     for (name, _) in WAYS {
-        let points: Outcome<Vec<_>> =
-            LENGTHS.into_iter().map(|length| Ok((length as f64, cost(name, length)?))).collect();
+        let points: Outcome<Vec<_>> = LENGTHS
+            .into_iter()
+            .map(|length| Ok((length as f64, cost(name, length)?)))
+            .collect();
         series.push(Series::new(name, points?));
     }
     let ends = series.iter().map(|Series { name, points, .. }| {
-        let [(from, low), .., (to, high)] = points[..] else { unreachable!("there are six lengths") };
+        let [(from, low), .., (to, high)] = points[..] else {
+            unreachable!("there are six lengths")
+        };
         format!("{name} from {low:.2} at T = {from} to {high:.2} at T = {to}")
     });
     Ok(Curves {
@@ -192,7 +214,9 @@ fn panel(title: &str, unit: &str, cost: impl Fn(&str, i64) -> Outcome<f64>) -> O
 /// What Linux calls the processor.
 fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
+    let model = info
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(':'));
     model.map_or("an unnamed processor", |(_, name)| name.trim()).to_owned()
 }

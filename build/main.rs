@@ -27,9 +27,11 @@ fn copy_dictionary(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         .iter()
         .find(|package| package.name.as_str() == "cmudict-fast")
         .ok_or("the package cmudict-fast, which carries the dictionary, is not among the dependencies")?;
-    let dictionary = package.manifest_path.with_file_name("resources").join("cmudict.dict");
-    fs::copy(&dictionary, out.join("cmudict.dict"))
-        .map_err(|error| format!("the dictionary cannot be copied from {dictionary}: {error}"))?;
+    let dictionary =
+        package.manifest_path.with_file_name("resources").join("cmudict.dict");
+    fs::copy(&dictionary, out.join("cmudict.dict")).map_err(|error| {
+        format!("the dictionary cannot be copied from {dictionary}: {error}")
+    })?;
     Ok(())
 }
 
@@ -38,7 +40,10 @@ fn copy_dictionary(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
 fn link_libtorch() -> Result<(), Box<dyn Error>> {
     let libraries = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB")?); // torch-sys says which it builds against
     let libraries = libraries.canonicalize().map_err(|error| {
-        format!("libtorch is not at {}: {error}; run `cargo xtask setup`", libraries.display())
+        format!(
+            "libtorch is not at {}: {error}; run `cargo xtask setup`",
+            libraries.display()
+        )
     })?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libraries.display());
     if libraries.join("libtorch_cuda.so").exists() {

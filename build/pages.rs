@@ -36,9 +36,11 @@ pub fn expand(root: &Path) -> Result<Vec<Page>, Box<dyn Error>> {
     Ok(book.chapters().filter_map(page).collect())
 }
 
-static INCLUDE: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"\{\{#(?:rustdoc_)?include ([^}:]+)(?::([a-z0-9_]+))?\}\}"));
-static EMPTY_FENCE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^```[^`\n]+\n\s*```$"));
+static INCLUDE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"\{\{#(?:rustdoc_)?include ([^}:]+)(?::([a-z0-9_]+))?\}\}")
+});
+static EMPTY_FENCE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?m)^```[^`\n]+\n\s*```$"));
 
 #[allow(clippy::expect_used)] // the patterns are constants of this file
 fn pattern(text: &str) -> Regex {
@@ -52,17 +54,25 @@ pub fn problems(root: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut problems = Vec::new();
     for Page { name, text } in expand(root)? {
         let folder = root.join("book");
-        for include in INCLUDE.captures_iter(&fs::read_to_string(folder.join(format!("{name}.md")))?) {
+        for include in
+            INCLUDE.captures_iter(&fs::read_to_string(folder.join(format!("{name}.md")))?)
+        {
             let Ok(included) = fs::read_to_string(folder.join(&include[1])) else {
-                problems.push(format!("{name}.md: {}: there is no such file", &include[0]));
+                problems
+                    .push(format!("{name}.md: {}: there is no such file", &include[0]));
                 continue;
             };
             if let Some(anchor) = include.get(2).map(|anchor| anchor.as_str()) {
                 let stands = |mark: &str| {
-                    included.lines().any(|line| line.trim_end().ends_with(&format!("{mark}: {anchor}")))
+                    included.lines().any(|line| {
+                        line.trim_end().ends_with(&format!("{mark}: {anchor}"))
+                    })
                 };
                 if !stands("ANCHOR") || !stands("ANCHOR_END") {
-                    problems.push(format!("{name}.md: {}: the file has no such anchor", &include[0]));
+                    problems.push(format!(
+                        "{name}.md: {}: the file has no such anchor",
+                        &include[0]
+                    ));
                 }
             }
         }
@@ -71,7 +81,9 @@ pub fn problems(root: &Path) -> Result<Vec<String>, Box<dyn Error>> {
         }
         for fence in EMPTY_FENCE.find_iter(&text) {
             let line = text[..fence.start()].lines().count() + 1;
-            problems.push(format!("{name}.md: the block at line {line} of the expanded page is empty"));
+            problems.push(format!(
+                "{name}.md: the block at line {line} of the expanded page is empty"
+            ));
         }
     }
     Ok(problems)

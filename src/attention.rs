@@ -83,16 +83,9 @@ pub fn scaled_dot_product_attention(
 /// [`Error::Shape`] if the last dimensions differ.
 // ANCHOR: attention_scores
 pub fn attention_scores(query: &Tensor, key: &Tensor) -> Result<Tensor> {
-    let width = last_dimension(query, "attention: query")?;
-    if last_dimension(key, "attention: key")? != width {
-        return Err(Error::Shape {
-            what: "attention: key",
-            expected: format!("[…, S, D = {width}], as wide as the query"),
-            found: key.size(),
-        });
-    }
-    let query = query.f_div_scalar((width as f64).sqrt())?; // fewer numbers to divide than the scores have
-    Ok(query.f_matmul(&key.f_transpose(-2, -1)?)?) // [B, H, T, D] · [B, H, D, S] → [B, H, T, S]
+    let width = common_width(query, key)?; // D
+    let query = query.f_div_scalar((width as f64).sqrt())?;
+    Ok(query.f_matmul(&key.f_transpose(-2, -1)?)?) // [B, H, T, S]
 }
 // ANCHOR_END: attention_scores
 
@@ -115,7 +108,8 @@ pub fn attention_weights(scores: &Tensor, mask: Option<&Mask>) -> Result<Tensor>
     let closed = mask.closed()?;
     let scores = scores.f_masked_fill(&closed, f64::NEG_INFINITY)?;
     let weights = scores.f_softmax(-1, scores.kind())?; // [B, H, T, S]
-    Ok(weights.f_masked_fill(&closed, 0.0)?) // a row without an open key is 0/0 = NaN until here
+                                                        // A row without an open key is 0/0 = NaN until here.
+    Ok(weights.f_masked_fill(&closed, 0.0)?)
 }
 // ANCHOR_END: attention_weights
 
@@ -128,15 +122,8 @@ pub fn attention_weights(scores: &Tensor, mask: Option<&Mask>) -> Result<Tensor>
 /// [`Error::Shape`] if there are not as many values as weights in a row.
 // ANCHOR: weighted_average
 pub fn weighted_average(weights: &Tensor, value: &Tensor) -> Result<Tensor> {
-    let keys = last_dimension(weights, "attention: weights")?;
-    if value.dim() < 2 || value.size()[value.dim() - 2] != keys {
-        return Err(Error::Shape {
-            what: "attention: value",
-            expected: format!("[…, S = {keys}, D], one value for every key"),
-            found: value.size(),
-        });
-    }
-    Ok(weights.f_matmul(value)?) // [B, H, T, S] · [B, H, S, D] → [B, H, T, D]
+    check_values(weights, value)?;
+    Ok(weights.f_matmul(value)?) // [B, H, T, D]
 }
 // ANCHOR_END: weighted_average
 
@@ -149,20 +136,58 @@ pub fn weighted_average(weights: &Tensor, value: &Tensor) -> Result<Tensor> {
 /// As in [`scaled_dot_product_attention`]; the result is its context, `[…, T, D]`.
 ///
 /// # Errors
-/// As in [`scaled_dot_product_attention`].
+/// [`Error::Torch`], with libtorch's words, if the shapes do not fit.
 // ANCHOR: fused_attention
-pub fn fused_attention(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Mask>) -> Result<Tensor> {
-    let never = 0.0; // libtorch applies its `dropout_p` in evaluation too; so it is never asked to
-    let allowed = mask.map(Mask::allowed);
-    Ok(Tensor::f_scaled_dot_product_attention(query, key, value, allowed, never, false, None, false)?)
+pub fn fused_attention(
+    query: &Tensor,      // [B, H, T, D]
+    key: &Tensor,        // [B, H, S, D]
+    value: &Tensor,      // [B, H, S, D]
+    mask: Option<&Mask>, // broadcasts to [B, H, T, S]
+) -> Result<Tensor> {
+    let mask = mask.map(Mask::allowed);
+    // libtorch applies a dropout in evaluation too; so it is given none.
+    let (dropout, causal, scale, grouped) = (0.0, false, None, false);
+    Ok(Tensor::f_scaled_dot_product_attention(
+        query, key, value, mask, dropout, causal, scale, grouped,
+    )?) // [B, H, T, D]
 }
 // ANCHOR_END: fused_attention
 
-/// The size of the last dimension of a tensor that must have at least two.
-fn last_dimension(tensor: &Tensor, what: &'static str) -> Result<i64> {
+/// The width that query and key share, `D`.
+fn common_width(query: &Tensor, key: &Tensor) -> Result<i64> {
+    let [_, width] = last_two(query, "attention: query")?;
+    let [_, key_width] = last_two(key, "attention: key")?;
+    if key_width != width {
+        let expected = format!("[…, S, D = {width}], as wide as the query");
+        return Err(Error::Shape { what: "attention: key", expected, found: key.size() });
+    }
+    Ok(width)
+}
+
+/// Refuses values of which there are not as many as weights in a row.
+fn check_values(weights: &Tensor, value: &Tensor) -> Result<()> {
+    let [_, keys] = last_two(weights, "attention: weights")?;
+    let [values, _] = last_two(value, "attention: value")?;
+    if values != keys {
+        let expected = format!("[…, S = {keys}, D], one value for every key");
+        return Err(Error::Shape {
+            what: "attention: value",
+            expected,
+            found: value.size(),
+        });
+    }
+    Ok(())
+}
+
+/// The last two sizes of a tensor that must have at least two.
+fn last_two(tensor: &Tensor, what: &'static str) -> Result<[i64; 2]> {
     match tensor.size()[..] {
-        [.., _, last] => Ok(last),
-        _ => Err(Error::Shape { what, expected: "at least two dimensions".into(), found: tensor.size() }),
+        [.., rows, columns] => Ok([rows, columns]),
+        _ => Err(Error::Shape {
+            what,
+            expected: "at least two dimensions".into(),
+            found: tensor.size(),
+        }),
     }
 }
 
@@ -196,8 +221,11 @@ mod tests {
 
     #[test]
     fn rows_sum_to_one_and_shapes_are_as_said() {
-        let (query, key, value) = (random(&[2, 3, 4, 8]), random(&[2, 3, 5, 8]), random(&[2, 3, 5, 6]));
-        let attended = scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off()).unwrap();
+        let (query, key, value) =
+            (random(&[2, 3, 4, 8]), random(&[2, 3, 5, 8]), random(&[2, 3, 5, 6]));
+        let attended =
+            scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off())
+                .unwrap();
         assert_eq!(attended.context.size(), [2, 3, 4, 6]);
         assert_eq!(attended.weights.size(), [2, 3, 4, 5]);
         let sums = attended.weights.sum_dim_intlist(-1, false, Kind::Double);
@@ -209,8 +237,14 @@ mod tests {
         let query = random(&[2, 4]).set_requires_grad(true);
         let (key, value) = (random(&[3, 4]), random(&[3, 4]));
         let none = Mask::new(Tensor::zeros([2, 3], (Kind::Bool, Device::Cpu))).unwrap();
-        let attended =
-            scaled_dot_product_attention(&query, &key, &value, Some(&none), &Dropout::off()).unwrap();
+        let attended = scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            Some(&none),
+            &Dropout::off(),
+        )
+        .unwrap();
         assert_eq!(attended.weights, Tensor::zeros([2, 3], (Kind::Double, Device::Cpu)));
         assert_eq!(attended.context, Tensor::zeros([2, 4], (Kind::Double, Device::Cpu)));
         attended.context.sum(Kind::Double).backward();
@@ -219,10 +253,13 @@ mod tests {
 
     #[test]
     fn fused_and_explicit_agree() {
-        let (query, key, value) = (random(&[2, 3, 7, 8]), random(&[2, 3, 7, 8]), random(&[2, 3, 7, 8]));
+        let (query, key, value) =
+            (random(&[2, 3, 7, 8]), random(&[2, 3, 7, 8]), random(&[2, 3, 7, 8]));
         let causal = Mask::causal(7, Device::Cpu).unwrap();
         for mask in [None, Some(&causal)] {
-            let explicit = scaled_dot_product_attention(&query, &key, &value, mask, &Dropout::off()).unwrap();
+            let explicit =
+                scaled_dot_product_attention(&query, &key, &value, mask, &Dropout::off())
+                    .unwrap();
             let fused = fused_attention(&query, &key, &value, mask).unwrap();
             assert!(difference(&explicit.context, &fused) < 1e-12);
         }
@@ -242,12 +279,21 @@ mod tests {
     fn what_does_not_fit_is_refused_by_name() {
         let x = random(&[3, 4]);
         let off = Dropout::off();
-        let narrow = scaled_dot_product_attention(&x, &random(&[3, 5]), &x, None, &off).unwrap_err();
-        assert!(narrow.to_string().starts_with("attention: key: expected […, S, D = 4]"), "{narrow}");
-        let few = scaled_dot_product_attention(&x, &x, &random(&[2, 4]), None, &off).unwrap_err();
-        assert!(few.to_string().starts_with("attention: value: expected […, S = 3, D]"), "{few}");
+        let narrow = scaled_dot_product_attention(&x, &random(&[3, 5]), &x, None, &off)
+            .unwrap_err();
+        assert!(
+            narrow.to_string().starts_with("attention: key: expected […, S, D = 4]"),
+            "{narrow}"
+        );
+        let few = scaled_dot_product_attention(&x, &x, &random(&[2, 4]), None, &off)
+            .unwrap_err();
+        assert!(
+            few.to_string().starts_with("attention: value: expected […, S = 3, D]"),
+            "{few}"
+        );
         let mask = Mask::causal(2, Device::Cpu).unwrap();
-        let wrong = scaled_dot_product_attention(&x, &x, &x, Some(&mask), &off).unwrap_err();
+        let wrong =
+            scaled_dot_product_attention(&x, &x, &x, Some(&mask), &off).unwrap_err();
         assert!(wrong.to_string().starts_with("attention: mask: expected"), "{wrong}");
         let flat = attention_scores(&random(&[4]), &x).unwrap_err();
         assert!(flat.to_string().contains("at least two dimensions"), "{flat}");

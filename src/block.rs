@@ -106,11 +106,17 @@ impl Block {
     /// # Errors
     /// [`self_attention::error::Error::Shape`] if `x` or the mask does not have that shape.
     // ANCHOR: forward
-    pub fn forward(&self, x: &Tensor, mask: Option<&Mask>, dropout: &Dropout) -> Result<Attended> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        mask: Option<&Mask>,
+        dropout: &Dropout,
+    ) -> Result<Attended> {
         match self.norm {
             NormPlacement::Pre => {
                 let normed = self.attention_norm.forward(x)?; // [B, T, E]
-                let Attended { context, weights } = self.attention.forward(&normed, mask, dropout)?;
+                let Attended { context, weights } =
+                    self.attention.forward(&normed, mask, dropout)?;
                 let x = x.f_add(&dropout.apply(&context)?)?; // [B, T, E]
                 let normed = self.feed_forward_norm.forward(&x)?; // [B, T, E]
                 let digested = self.feed_forward.forward(&normed)?; // [B, T, E]
@@ -118,7 +124,8 @@ impl Block {
                 Ok(Attended { context: x, weights })
             }
             NormPlacement::Post => {
-                let Attended { context, weights } = self.attention.forward(x, mask, dropout)?;
+                let Attended { context, weights } =
+                    self.attention.forward(x, mask, dropout)?;
                 let sum = x.f_add(&dropout.apply(&context)?)?; // [B, T, E]
                 let x = self.attention_norm.forward(&sum)?; // [B, T, E]
                 let digested = self.feed_forward.forward(&x)?; // [B, T, E]
@@ -151,7 +158,11 @@ mod tests {
                 let before = pass(norm, &x, &Dropout::new(rate, 5).unwrap()).context;
                 let _ = x.narrow(1, 4, 2).fill_(3.0);
                 let after = pass(norm, &x, &Dropout::new(rate, 5).unwrap()).context;
-                assert_eq!(before.narrow(1, 0, 4), after.narrow(1, 0, 4), "{norm:?}, dropout {rate}");
+                assert_eq!(
+                    before.narrow(1, 0, 4),
+                    after.narrow(1, 0, 4),
+                    "{norm:?}, dropout {rate}"
+                );
                 assert_ne!(before, after);
             }
         }

@@ -21,8 +21,14 @@ impl Chapter {
 
     /// Its questions with their numbers, which run through the whole book.
     pub fn numbered_questions(&self) -> impl Iterator<Item = (usize, &'static str)> {
-        let before: usize = CHAPTERS[..self.number() - 1].iter().map(|chapter| chapter.questions.len()).sum();
-        self.questions.iter().enumerate().map(move |(index, &question)| (before + index + 1, question))
+        let before: usize = CHAPTERS[..self.number() - 1]
+            .iter()
+            .map(|chapter| chapter.questions.len())
+            .sum();
+        self.questions
+            .iter()
+            .enumerate()
+            .map(move |(index, &question)| (before + index + 1, question))
     }
 }
 

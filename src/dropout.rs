@@ -29,7 +29,11 @@ impl Dropout {
     /// [`Error::Config`] unless `0 ≤ rate < 1`.
     pub fn new(rate: f64, seed: u64) -> Result<Self> {
         if !(0.0..1.0).contains(&rate) {
-            return Err(Error::config("dropout", rate, "a rate is at least 0 and below 1"));
+            return Err(Error::config(
+                "dropout",
+                rate,
+                "a rate is at least 0 and below 1",
+            ));
         }
         Ok(Self { rate, generator: RefCell::new(SmallRng::seed_from_u64(seed)) })
     }
@@ -66,8 +70,10 @@ impl Dropout {
         self.generator.borrow_mut().fill(&mut bits[..]);
         let forgotten = (self.rate * 65_536.0).round() as u32; // of the 65 536 values of a u16
         let scale = 65_536.0 / (65_536 - forgotten) as f32;
-        let kept: Vec<f32> =
-            bits.iter().map(|&bits| if u32::from(bits) < forgotten { 0.0 } else { scale }).collect();
+        let kept: Vec<f32> = bits
+            .iter()
+            .map(|&bits| if u32::from(bits) < forgotten { 0.0 } else { scale })
+            .collect();
         Ok(Tensor::f_from_slice(&kept)?.f_view(&x.size()[..])?.f_to_kind(x.kind())?)
     }
 }
@@ -89,7 +95,8 @@ mod tests {
     #[test]
     fn forgets_the_share_it_says_and_keeps_the_mean() {
         let dropped = Dropout::new(0.1, 7).unwrap().apply(&ones()).unwrap();
-        let share = dropped.eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        let share =
+            dropped.eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!((share - 0.1).abs() < 0.005, "{share}"); // five standard deviations of 100 000 draws
         assert!((dropped.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.006);
     }

@@ -9,7 +9,9 @@ use self_attention::error::{Error, Result};
 
 /// Where tensors live and are computed with. Every program takes it as `--device`.
 // ANCHOR: device_choice
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// CUDA if there is any, else Apple's MPS, else the CPU.
@@ -42,7 +44,10 @@ impl DeviceChoice {
             Self::Auto if tch::utils::has_mps() => Ok(Device::Mps),
             Self::Auto | Self::Cpu => Ok(Device::Cpu),
             Self::Cuda if Cuda::is_available() => Ok(Device::Cuda(0)),
-            Self::Cuda => missing("cuda", "this libtorch finds no CUDA; run `cargo xtask setup --cuda`"),
+            Self::Cuda => missing(
+                "cuda",
+                "this libtorch finds no CUDA; run `cargo xtask setup --cuda`",
+            ),
             Self::Mps if tch::utils::has_mps() => Ok(Device::Mps),
             Self::Mps => missing("mps", "MPS is only on Apple's own processors"),
         }
@@ -112,7 +117,11 @@ mod tests {
     fn a_device_that_is_not_there_is_refused_with_the_cure() {
         if !Cuda::is_available() {
             let error = DeviceChoice::Cuda.device().unwrap_err().to_string();
-            assert!(error.contains("cargo xtask setup --cuda") && error.contains("--device cpu"), "{error}");
+            assert!(
+                error.contains("cargo xtask setup --cuda")
+                    && error.contains("--device cpu"),
+                "{error}"
+            );
         }
     }
 

@@ -60,7 +60,9 @@ pub enum Error {
     },
 
     /// There is nothing to pronounce.
-    #[error("`{word}`: an empty word has no pronunciation; give at least one letter a–z")]
+    #[error(
+        "`{word}`: an empty word has no pronunciation; give at least one letter a–z"
+    )]
     EmptyWord {
         /// The word as it came: empty, or white space only.
         word: String,
@@ -154,7 +156,11 @@ impl Error {
     }
 
     /// An [`Error::Config`].
-    pub fn config(setting: &'static str, value: impl ToString, reason: impl Into<String>) -> Self {
+    pub fn config(
+        setting: &'static str,
+        value: impl ToString,
+        reason: impl Into<String>,
+    ) -> Self {
         Self::Config { setting, value: value.to_string(), reason: reason.into() }
     }
 }

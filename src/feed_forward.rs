@@ -117,13 +117,18 @@ mod tests {
     fn each_position_is_on_its_own() {
         let store = nn::VarStore::new(Device::Cpu);
         let network = FeedForwardConfig::new(8).init(&store.root()).unwrap();
-        let x = Tensor::randn([1, 5, 8], (Kind::Double, Device::Cpu)).to_kind(Kind::Float);
+        let x =
+            Tensor::randn([1, 5, 8], (Kind::Double, Device::Cpu)).to_kind(Kind::Float);
         let before = network.forward(&x).unwrap();
         let _ = x.narrow(1, 2, 1).fill_(9.0);
         let changed = (network.forward(&x).unwrap() - before).abs().amax([0, 2], false);
         for position in 0..5 {
             let change = changed.double_value(&[position]);
-            assert_eq!(change > 1e-6, position == 2, "position {position} changed by {change}");
+            assert_eq!(
+                change > 1e-6,
+                position == 2,
+                "position {position} changed by {change}"
+            );
         }
     }
 
@@ -135,7 +140,8 @@ mod tests {
             (Activation::Gelu, [-0.158_655_253_931_457, 0.0, 1.954_499_736_103_642]),
             (Activation::Silu, [-0.268_941_421_369_995, 0.0, 1.761_594_155_955_765]),
         ] {
-            let difference = activation.apply(&x).unwrap() - Tensor::from_slice(&expected);
+            let difference =
+                activation.apply(&x).unwrap() - Tensor::from_slice(&expected);
             assert!(difference.abs().max().double_value(&[]) < 1e-12, "{activation:?}");
         }
     }

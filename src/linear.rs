@@ -69,7 +69,10 @@ impl LayerNorm {
     /// # Errors
     /// [`Error::Torch`] if libtorch cannot make the tensors.
     pub fn new(path: &nn::Path, width: i64) -> Result<Self> {
-        Ok(Self { weight: path.f_ones("weight", &[width])?, bias: path.f_zeros("bias", &[width])? })
+        Ok(Self {
+            weight: path.f_ones("weight", &[width])?,
+            bias: path.f_zeros("bias", &[width])?,
+        })
     }
 
     /// Normalizes the last dimension.
@@ -79,7 +82,13 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.size()[0];
         check_width(x, width, "layer norm: input")?;
-        Ok(x.f_layer_norm([width], Some(&self.weight), Some(&self.bias), Self::EPSILON, false)?)
+        Ok(x.f_layer_norm(
+            [width],
+            Some(&self.weight),
+            Some(&self.bias),
+            Self::EPSILON,
+            false,
+        )?)
     }
 }
 
@@ -87,7 +96,11 @@ impl LayerNorm {
 fn check_width(x: &Tensor, width: i64, what: &'static str) -> Result<()> {
     match x.size()[..] {
         [.., last] if last == width => Ok(()),
-        _ => Err(Error::Shape { what, expected: format!("[…, {width}]"), found: x.size() }),
+        _ => {
+            Err(Error::Shape {
+                what, expected: format!("[…, {width}]"), found: x.size()
+            })
+        }
     }
 }
 
@@ -116,9 +129,13 @@ mod tests {
     fn layer_norm_brings_every_position_to_mean_0_and_variance_1() {
         let store = nn::VarStore::new(Device::Cpu);
         let norm = LayerNorm::new(&store.root(), 32).unwrap();
-        let y = norm.forward(&(Tensor::randn([5, 32], (Kind::Float, Device::Cpu)) * 7 + 3)).unwrap();
-        let (mean, variance) =
-            (y.mean_dim(-1, false, Kind::Float), y.square().mean_dim(-1, false, Kind::Float));
+        let y = norm
+            .forward(&(Tensor::randn([5, 32], (Kind::Float, Device::Cpu)) * 7 + 3))
+            .unwrap();
+        let (mean, variance) = (
+            y.mean_dim(-1, false, Kind::Float),
+            y.square().mean_dim(-1, false, Kind::Float),
+        );
         assert!(mean.abs().max().double_value(&[]) < 1e-5);
         assert!((variance - 1).abs().max().double_value(&[]) < 1e-3);
     }
@@ -128,7 +145,10 @@ mod tests {
         let store = nn::VarStore::new(Device::Cpu);
         let x = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu));
         let linear = Linear::new(&store.root(), 4, 4).unwrap().forward(&x).unwrap_err();
-        assert_eq!(linear.to_string(), "linear layer: input: expected […, 4], found [2, 5]");
+        assert_eq!(
+            linear.to_string(),
+            "linear layer: input: expected […, 4], found [2, 5]"
+        );
         assert!(LayerNorm::new(&store.root(), 4).unwrap().forward(&x).is_err());
     }
 }

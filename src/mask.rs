@@ -26,7 +26,11 @@ impl Mask {
     pub fn new(allowed: Tensor) -> Result<Self> {
         match allowed.kind() {
             Kind::Bool => Ok(Self(allowed)),
-            kind => Err(Error::config("mask", format!("{kind:?}"), "a mask is boolean, true = may attend")),
+            kind => Err(Error::config(
+                "mask",
+                format!("{kind:?}"),
+                "a mask is boolean, true = may attend",
+            )),
         }
     }
 
@@ -96,7 +100,11 @@ impl Mask {
 fn per_sequence(numbers: &Tensor) -> Result<Tensor> {
     match numbers.size()[..] {
         [_] => Ok(numbers.f_reshape([-1, 1, 1, 1])?),
-        _ => Err(Error::Shape { what: "mask: lengths", expected: "[B]".into(), found: numbers.size() }),
+        _ => Err(Error::Shape {
+            what: "mask: lengths",
+            expected: "[B]".into(),
+            found: numbers.size(),
+        }),
     }
 }
 
@@ -141,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_float_mask_is_refused() {
-        let error = Mask::new(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))).unwrap_err();
+        let error =
+            Mask::new(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))).unwrap_err();
         assert!(error.to_string().contains("true = may attend"), "{error}");
     }
 }

@@ -59,7 +59,7 @@ impl TransformerConfig {
             vocabulary,
             max_positions: 64, // the longest entry of the dictionary takes 57
             width: 128,
-            blocks: 3,
+            blocks: 4,
             heads: 4,
             hidden: 512,
             activation: Activation::Gelu,
@@ -102,8 +102,12 @@ impl TransformerConfig {
         let small = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         let embedding = path.f_var("embedding", &[self.vocabulary, self.width], small)?;
         let positions = match self.positions {
-            Positions::Learned => path.f_var("positions", &[self.max_positions, self.width], small)?,
-            Positions::Sinusoidal => sinusoids(self.max_positions, self.width, path.device())?,
+            Positions::Learned => {
+                path.f_var("positions", &[self.max_positions, self.width], small)?
+            }
+            Positions::Sinusoidal => {
+                sinusoids(self.max_positions, self.width, path.device())?
+            }
         };
         let norm = match self.norm {
             NormPlacement::Pre => Some(LayerNorm::new(&(path / "norm"), self.width)?),
@@ -140,7 +144,11 @@ pub fn sinusoids(positions: i64, width: i64, device: Device) -> Result<Tensor> {
 /// # Errors
 /// [`Error::Shape`] if one of them is not `[B]`.
 // ANCHOR: prefix_decoder_mask
-pub fn prefix_decoder_mask(lengths: &Tensor, prefixes: &Tensor, positions: i64) -> Result<Mask> {
+pub fn prefix_decoder_mask(
+    lengths: &Tensor,
+    prefixes: &Tensor,
+    positions: i64,
+) -> Result<Mask> {
     Mask::prefix(prefixes, positions)?.and(&Mask::padding(lengths, positions)?)
 }
 // ANCHOR_END: prefix_decoder_mask
@@ -183,7 +191,12 @@ impl Transformer {
     /// [`Error::Shape`] if `tokens` is not `[B, T]` with `T ≤ max_positions`, or the mask does not broadcast;
     /// [`Error::Torch`] if a token is not in the vocabulary.
     // ANCHOR: forward
-    pub fn forward(&self, tokens: &Tensor, mask: Option<&Mask>, dropout: &Dropout) -> Result<Prediction> {
+    pub fn forward(
+        &self,
+        tokens: &Tensor,
+        mask: Option<&Mask>,
+        dropout: &Dropout,
+    ) -> Result<Prediction> {
         let mut x = dropout.apply(&self.embed(tokens)?)?; // [B, T, E]
         let mut weights = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -213,7 +226,11 @@ impl Transformer {
             [_, length] if length <= limit => length,
             _ => {
                 let expected = format!("[B, T] with T at most {limit}");
-                return Err(Error::Shape { what: "model: tokens", expected, found: tokens.size() });
+                return Err(Error::Shape {
+                    what: "model: tokens",
+                    expected,
+                    found: tokens.size(),
+                });
             }
         };
         let tokens = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?; // [B, T, E]
@@ -244,27 +261,34 @@ mod tests {
         let (store, _model) = model(&TransformerConfig::new(69));
         let parameters: usize = store.variables().values().map(Tensor::numel).sum();
         let block = (4 * 128 * 128 + 4 * 128) + (2 * 128 * 512 + 512 + 128) + 2 * 2 * 128;
-        assert_eq!(parameters, (69 + 64) * 128 + 3 * block + 2 * 128);
-        assert_eq!(parameters, 612_096);
+        assert_eq!(parameters, (69 + 64) * 128 + 4 * block + 2 * 128);
+        assert_eq!(parameters, 810_368);
     }
 
     #[test]
     fn before_training_every_token_is_about_as_likely_as_any_other() {
         for positions in [Positions::Learned, Positions::Sinusoidal] {
             let config = TransformerConfig { positions, ..TransformerConfig::new(69) };
-            let [tokens, next] = [0, 1].map(|_| Tensor::randint(69, [64, 20], (Kind::Int64, Device::Cpu)));
-            let logits = model(&config).1.forward(&tokens, None, &Dropout::off()).unwrap().logits;
+            let [tokens, next] =
+                [0, 1].map(|_| Tensor::randint(69, [64, 20], (Kind::Int64, Device::Cpu)));
+            let logits =
+                model(&config).1.forward(&tokens, None, &Dropout::off()).unwrap().logits;
             let loss = logits.flatten(0, 1).cross_entropy_for_logits(&next.flatten(0, 1));
-            assert!((loss.double_value(&[]) - 69f64.ln()).abs() < 0.05, "{positions:?}: {loss:?}");
+            assert!(
+                (loss.double_value(&[]) - 69f64.ln()).abs() < 0.05,
+                "{positions:?}: {loss:?}"
+            );
         }
     }
 
     #[test]
     fn phonemes_cannot_see_the_phonemes_after_them_and_letters_see_no_phoneme() {
-        let (_store, model) = model(&TransformerConfig::new(69).with_blocks(2).with_width(16));
+        let (_store, model) =
+            model(&TransformerConfig::new(69).with_blocks(2).with_width(16));
         let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 8).unwrap();
         let [a, b] = [30i64, 60].map(|last| {
-            let tokens = Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]).unsqueeze(0);
+            let tokens =
+                Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]).unsqueeze(0);
             model.forward(&tokens, Some(&mask), &Dropout::off()).unwrap().logits
         });
         assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6));
@@ -281,11 +305,18 @@ mod tests {
 
     #[test]
     fn sequences_it_cannot_take_are_refused() {
-        let (_store, model) = model(&TransformerConfig::new(69).with_blocks(1).with_width(16));
+        let (_store, model) =
+            model(&TransformerConfig::new(69).with_blocks(1).with_width(16));
         let long = Tensor::zeros([1, 65], (Kind::Int64, Device::Cpu));
         let error = model.forward(&long, None, &Dropout::off()).unwrap_err();
-        assert_eq!(error.to_string(), "model: tokens: expected [B, T] with T at most 64, found [1, 65]");
+        assert_eq!(
+            error.to_string(),
+            "model: tokens: expected [B, T] with T at most 64, found [1, 65]"
+        );
         let unknown = Tensor::full([1, 3], 69, (Kind::Int64, Device::Cpu));
-        assert!(matches!(model.forward(&unknown, None, &Dropout::off()), Err(Error::Torch(_))));
+        assert!(matches!(
+            model.forward(&unknown, None, &Dropout::off()),
+            Err(Error::Torch(_))
+        ));
     }
 }

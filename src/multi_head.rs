@@ -36,7 +36,8 @@ impl MultiHeadConfig {
         check_positive("width", width)?;
         check_positive("heads", heads)?;
         if width % heads != 0 {
-            let reason = format!("the width {width} cannot be cut into {heads} equal heads");
+            let reason =
+                format!("the width {width} cannot be cut into {heads} equal heads");
             return Err(Error::config("heads", heads, reason));
         }
         // Xavier: the variance of what goes in is, on average, that of what comes out (Glorot & Bengio, 2010).
@@ -49,7 +50,11 @@ impl MultiHeadConfig {
         let output = &(path / "out_proj");
         let bound = 1.0 / (width as f64).sqrt();
         let output = Linear {
-            weight: output.f_var("weight", &[width, width], nn::Init::Uniform { lo: -bound, up: bound })?,
+            weight: output.f_var(
+                "weight",
+                &[width, width],
+                nn::Init::Uniform { lo: -bound, up: bound },
+            )?,
             bias: Some(output.f_zeros("bias", &[width])?),
         };
         Ok(MultiHead { input, output, heads })
@@ -77,7 +82,12 @@ impl MultiHead {
     /// # Errors
     /// [`Error::Shape`] if `x` or the mask does not have that shape.
     // ANCHOR: forward
-    pub fn forward(&self, x: &Tensor, mask: Option<&Mask>, dropout: &Dropout) -> Result<Attended> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        mask: Option<&Mask>,
+        dropout: &Dropout,
+    ) -> Result<Attended> {
         let projected = self.input.forward(x)?; // [B, T, 3E]
         let [query, key, value] = self.split_heads(&projected)?; // each [B, H, T, D]
         let attended = scaled_dot_product_attention(&query, &key, &value, mask, dropout)?;
@@ -97,7 +107,11 @@ impl MultiHead {
     pub fn split_heads(&self, projected: &Tensor) -> Result<[Tensor; 3]> {
         let [batch, positions, triple] = projected.size()[..] else {
             let expected = "[B, T, 3E]".into();
-            return Err(Error::Shape { what: "multi-head: input", expected, found: projected.size() });
+            return Err(Error::Shape {
+                what: "multi-head: input",
+                expected,
+                found: projected.size(),
+            });
         };
         let width = triple / (3 * self.heads); // D
         let heads = projected
@@ -145,7 +159,15 @@ mod tests {
             .map(|head| {
                 let part = |third: i64| projected.narrow(-1, third * 8 + head * 4, 4); // [B, T, D]
                 let off = Dropout::off();
-                scaled_dot_product_attention(&part(0), &part(1), &part(2), Some(&mask), &off).unwrap().context
+                scaled_dot_product_attention(
+                    &part(0),
+                    &part(1),
+                    &part(2),
+                    Some(&mask),
+                    &off,
+                )
+                .unwrap()
+                .context
             })
             .collect();
         let looped = layer.output.forward(&Tensor::cat(&contexts, -1)).unwrap();
@@ -163,9 +185,15 @@ mod tests {
     fn heads_that_do_not_divide_the_width_are_refused() {
         let store = nn::VarStore::new(Device::Cpu);
         for (width, heads) in [(8, 3), (8, 0), (0, 1), (8, -2)] {
-            assert!(MultiHeadConfig::new(width, heads).init(&store.root()).is_err(), "{width} / {heads}");
+            assert!(
+                MultiHeadConfig::new(width, heads).init(&store.root()).is_err(),
+                "{width} / {heads}"
+            );
         }
         let error = MultiHeadConfig::new(8, 3).init(&store.root()).unwrap_err();
-        assert_eq!(error.to_string(), "heads = 3: the width 8 cannot be cut into 3 equal heads");
+        assert_eq!(
+            error.to_string(),
+            "heads = 3: the width 8 cannot be cut into 3 equal heads"
+        );
     }
 }

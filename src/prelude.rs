@@ -3,8 +3,8 @@
 pub use tch::{nn, Device, Kind, Tensor};
 
 pub use crate::attention::{
-    attention_scores, attention_weights, fused_attention, scaled_dot_product_attention, weighted_average,
-    Attended,
+    attention_scores, attention_weights, fused_attention, scaled_dot_product_attention,
+    weighted_average, Attended,
 };
 pub use crate::block::{Block, BlockConfig, NormPlacement};
 pub use crate::dropout::Dropout;

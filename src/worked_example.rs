@@ -27,20 +27,32 @@ pub const EMBEDDINGS: [[f64; 4]; 5] = [
 
 /// Turns a letter into what it looks for, `[D = 4, E = 4]`, used as `x·Wᵀ`.
 // ANCHOR: query_weight
-pub const QUERY_WEIGHT: [[f64; 4]; 4] =
-    [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 2.0, -2.0]];
+pub const QUERY_WEIGHT: [[f64; 4]; 4] = [
+    [1.0, 0.0, 0.0, 0.0],
+    [0.0, 0.0, 0.0, 2.0],
+    [1.0, 0.0, 0.0, 0.0],
+    [0.0, 1.0, 2.0, -2.0],
+];
 // ANCHOR_END: query_weight
 
 /// Turns a letter into what it offers to be found by: itself, twice.
 // ANCHOR: key_weight
-pub const KEY_WEIGHT: [[f64; 4]; 4] =
-    [[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 2.0]];
+pub const KEY_WEIGHT: [[f64; 4]; 4] = [
+    [2.0, 0.0, 0.0, 0.0],
+    [0.0, 2.0, 0.0, 0.0],
+    [0.0, 0.0, 2.0, 0.0],
+    [0.0, 0.0, 0.0, 2.0],
+];
 // ANCHOR_END: key_weight
 
 /// Turns a letter into what it hands over: itself.
 // ANCHOR: value_weight
-pub const VALUE_WEIGHT: [[f64; 4]; 4] =
-    [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
+pub const VALUE_WEIGHT: [[f64; 4]; 4] = [
+    [1.0, 0.0, 0.0, 0.0],
+    [0.0, 1.0, 0.0, 0.0],
+    [0.0, 0.0, 1.0, 0.0],
+    [0.0, 0.0, 0.0, 1.0],
+];
 // ANCHOR_END: value_weight
 
 /// The queries, keys and values of *tough*.
@@ -63,7 +75,9 @@ impl Tough {
     /// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensors.
     pub fn new() -> Result<Self> {
         let letters = matrix(&EMBEDDINGS)?; // [T, E]
-        let project = |weight| -> Result<Tensor> { Ok(letters.f_linear(&matrix(weight)?, None::<&Tensor>)?) };
+        let project = |weight| -> Result<Tensor> {
+            Ok(letters.f_linear(&matrix(weight)?, None::<&Tensor>)?)
+        };
         Ok(Self {
             query: project(&QUERY_WEIGHT)?,
             key: project(&KEY_WEIGHT)?,
@@ -88,7 +102,9 @@ mod tests {
     fn comes_out_as_it_does_on_paper() {
         let Tough { query, key, value } = Tough::new().unwrap();
         assert_eq!(query.get(3), Tensor::from_slice(&[0.0, 0.0, 0.0, 3.0]));
-        let attended = scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off()).unwrap();
+        let attended =
+            scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off())
+                .unwrap();
         let found = 3f64.exp() / (3f64.exp() + 4.0);
         assert!((attended.weights.double_value(&[3, 4]) - found).abs() < 1e-12);
     }

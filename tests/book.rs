@@ -25,12 +25,17 @@ fn the_summary_is_the_registry() {
         .iter()
         .map(|chapter| {
             let page = format!("{}.md", chapter.slug);
-            let link = if root().join("book").join(&page).exists() { page } else { String::new() };
+            let link = if root().join("book").join(&page).exists() {
+                page
+            } else {
+                String::new()
+            };
             format!("- [{}]({link})", chapter.title)
         })
         .collect();
     let summary = read(root().join("book/SUMMARY.md"));
-    let listed: Vec<&str> = summary.lines().filter(|line| line.starts_with("- ")).collect();
+    let listed: Vec<&str> =
+        summary.lines().filter(|line| line.starts_with("- ")).collect();
     assert_eq!(listed, expected);
 }
 
@@ -39,8 +44,10 @@ fn every_question_of_a_written_chapter_stands_once_word_for_word() {
     let heading = Regex::new(r"(?m)^## (Q\d+: .*)$").unwrap();
     for chapter in written() {
         let page = read(root().join("book").join(format!("{}.md", chapter.slug)));
-        let found: Vec<&str> =
-            heading.captures_iter(&page).map(|found| found.get(1).unwrap().as_str()).collect();
+        let found: Vec<&str> = heading
+            .captures_iter(&page)
+            .map(|found| found.get(1).unwrap().as_str())
+            .collect();
         let expected: Vec<String> = chapter
             .numbered_questions()
             .map(|(number, question)| format!("Q{number}: {question} {{#q{number:02}}}"))
@@ -48,7 +55,8 @@ fn every_question_of_a_written_chapter_stands_once_word_for_word() {
         assert_eq!(found, expected, "{}", chapter.slug);
         assert!(page.starts_with(&format!("# {}\n", chapter.title)), "{}", chapter.slug);
     }
-    let numbers: Vec<usize> = CHAPTERS.iter().flat_map(|c| c.numbered_questions().map(|q| q.0)).collect();
+    let numbers: Vec<usize> =
+        CHAPTERS.iter().flat_map(|c| c.numbered_questions().map(|q| q.0)).collect();
     assert_eq!(numbers, (1..=34).collect::<Vec<_>>());
 }
 
@@ -58,7 +66,10 @@ fn every_include_finds_what_it_names_and_every_output_is_shown() {
     let texts: String = files(&root().join("book"), "md").iter().map(read).collect();
     for path in files(&root().join("book/output"), "txt") {
         let name = stem(&path);
-        assert!(texts.contains(&format!("output/{name}.txt}}")), "{name}.txt is not shown on any page");
+        assert!(
+            texts.contains(&format!("output/{name}.txt}}")),
+            "{name}.txt is not shown on any page"
+        );
     }
 }
 
@@ -79,7 +90,10 @@ fn a_vanished_anchor_fails() {
     };
     assert_eq!(problems("{{#include ../src/lib.rs:here}}"), Vec::<String>::new());
     let gone = problems("{{#include ../src/lib.rs:gone}}");
-    assert_eq!(gone[0], "page.md: {{#include ../src/lib.rs:gone}}: the file has no such anchor");
+    assert_eq!(
+        gone[0],
+        "page.md: {{#include ../src/lib.rs:gone}}: the file has no such anchor"
+    );
     assert_eq!(gone[1], "page.md: the block at line 3 of the expanded page is empty");
     let missing = problems("{{#include ../src/gone.rs}}");
     assert_eq!(missing[0], "page.md: {{#include ../src/gone.rs}}: there is no such file");
@@ -88,7 +102,10 @@ fn a_vanished_anchor_fails() {
 /// The numbers in a text that have two decimals or more, with how many they have.
 fn decimals(text: &str) -> Vec<(f64, i32)> {
     let number = Regex::new(r"\d+\.(\d{2,})").unwrap();
-    number.captures_iter(text).map(|found| (found[0].parse().unwrap(), found[1].len() as i32)).collect()
+    number
+        .captures_iter(text)
+        .map(|found| (found[0].parse().unwrap(), found[1].len() as i32))
+        .collect()
 }
 
 /// The prose of a page: no code, no formulas, no HTML tags, no links.
@@ -106,7 +123,9 @@ fn unsupported(page: &str, saved: &[(f64, i32)]) -> Vec<String> {
         .into_iter()
         .filter(|(number, places)| {
             let unit = 10f64.powi(-places);
-            !saved.iter().any(|(value, _)| (value - number).abs() <= unit / 2.0 * (1.0 + 1e-9))
+            !saved
+                .iter()
+                .any(|(value, _)| (value - number).abs() <= unit / 2.0 * (1.0 + 1e-9))
         })
         .map(|(number, places)| format!("{number:.*}", places as usize))
         .collect()
@@ -123,14 +142,22 @@ fn every_number_in_the_prose_is_in_a_file() {
             .map(read)
             .collect();
         let page = read(root().join("book").join(format!("{}.md", chapter.slug)));
-        assert_eq!(unsupported(&page, &decimals(&saved)), Vec::<String>::new(), "{}", chapter.slug);
+        assert_eq!(
+            unsupported(&page, &decimals(&saved)),
+            Vec::<String>::new(),
+            "{}",
+            chapter.slug
+        );
     }
 }
 
 #[test]
 fn a_number_that_no_file_holds_fails() {
     let saved = decimals("weight  0.8339\n");
-    assert_eq!(unsupported("It gets 0.83 of it, or 0.8339.\n```\n0.99\n```\n", &saved), Vec::<String>::new());
+    assert_eq!(
+        unsupported("It gets 0.83 of it, or 0.8339.\n```\n0.99\n```\n", &saved),
+        Vec::<String>::new()
+    );
     assert_eq!(unsupported("It gets 0.84 of it.\n", &saved), ["0.84"]);
 }
 
@@ -140,7 +167,8 @@ const HEAVIEST_PAGE: u64 = 600_000;
 #[test]
 fn the_finished_book_is_light_complete_and_alone() {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
-    let built = Command::new(cargo).args(["xtask", "book"]).current_dir(root()).output().unwrap();
+    let built =
+        Command::new(cargo).args(["xtask", "book"]).current_dir(root()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 
     let pages: BTreeMap<String, String> = files(&root().join("target/book"), "html")
@@ -157,8 +185,13 @@ fn the_finished_book_is_light_complete_and_alone() {
             "{name} has {} bytes",
             html.len()
         );
-        assert!(!fetched.is_match(html), "{name} asks another host: {:?}", fetched.find(html));
-        for target in link.captures_iter(html).map(|found| found.get(1).unwrap().as_str()) {
+        assert!(
+            !fetched.is_match(html),
+            "{name} asks another host: {:?}",
+            fetched.find(html)
+        );
+        for target in link.captures_iter(html).map(|found| found.get(1).unwrap().as_str())
+        {
             let (page, anchor) = target.split_once('#').unwrap_or((target, ""));
             if page.contains("://") || page.starts_with("mailto:") || target == "#" {
                 continue;
@@ -176,6 +209,10 @@ fn the_finished_book_is_light_complete_and_alone() {
         }
     }
     for chapter in written() {
-        assert!(pages.contains_key(&format!("{}.html", chapter.slug)), "{} was not built", chapter.slug);
+        assert!(
+            pages.contains_key(&format!("{}.html", chapter.slug)),
+            "{} was not built",
+            chapter.slug
+        );
     }
 }

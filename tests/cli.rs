@@ -16,7 +16,8 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn the_four_words_are_pronounced_four_ways() {
-    let output = pronounce().args(["though", "through", "tough", "cough"]).assert().success();
+    let output =
+        pronounce().args(["though", "through", "tough", "cough"]).assert().success();
     let expected = "though\tDH OW\nthrough\tTH R UW\ntough\tT AH F\ncough\tK AA F\n";
     let said = text(&output.get_output().stdout).replace("K AO F", "K AA F"); // the dictionary lists both
     assert_eq!(said, expected);
@@ -43,15 +44,23 @@ fn a_word_it_cannot_read_is_named_and_the_others_are_answered() {
         let output = pronounce().args(["tough", word, "through"]).assert().code(2);
         let output = output.get_output();
         assert_eq!(text(&output.stdout), "tough\tT AH F\nthrough\tTH R UW\n", "{word}");
-        assert!(text(&output.stderr).contains(expected), "{word}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(expected),
+            "{word}: {}",
+            text(&output.stderr)
+        );
     }
-    let output = pronounce().write_stdin(b"tough\n\xff\xfe\nthrough\n".as_slice()).assert().code(2);
+    let output = pronounce()
+        .write_stdin(b"tough\n\xff\xfe\nthrough\n".as_slice())
+        .assert()
+        .code(2);
     assert_eq!(text(&output.get_output().stdout), "tough\tT AH F\nthrough\tTH R UW\n");
 }
 
 /// A copy of the shipped model that a test may damage.
 fn copy(folder: &Path) -> PathBuf {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors");
+    let shipped =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors");
     let weights = folder.join("model.safetensors");
     fs::copy(&shipped, &weights).unwrap();
     fs::copy(Card::path(&shipped), Card::path(&weights)).unwrap();
@@ -61,9 +70,13 @@ fn copy(folder: &Path) -> PathBuf {
 #[test]
 fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
     let refuses = |weights: &Path, expected: &str| {
-        let output = pronounce().arg("tough").arg("--model").arg(weights).assert().code(1);
+        let output =
+            pronounce().arg("tough").arg("--model").arg(weights).assert().code(1);
         let said = text(&output.get_output().stderr).to_owned();
-        assert!(said.starts_with("error: ") && said.contains(expected), "expected {expected}, found {said}");
+        assert!(
+            said.starts_with("error: ") && said.contains(expected),
+            "expected {expected}, found {said}"
+        );
         assert!(!said.contains("panicked") && !said.contains("exception"), "{said}");
     };
     let folder = tempfile::tempdir().unwrap();
@@ -79,7 +92,11 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
         fs::write(&weights, &whole[..length]).unwrap();
         refuses(&weights, "cut short or damaged");
     }
-    fs::write(&weights, b"this is not a model, but it is long enough to be looked at twice").unwrap();
+    fs::write(
+        &weights,
+        b"this is not a model, but it is long enough to be looked at twice",
+    )
+    .unwrap();
     refuses(&weights, "cut short or damaged");
 
     let weights = copy(folder.path());
@@ -89,10 +106,22 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
         refuses(&weights, expected);
     };
     refuses_card(&card[..card.len() / 2], "model.json: is cut short or damaged");
-    refuses_card(&card.replace("\"blocks\": 3", "\"blocks\": 4"), "has no tensor `layers.3.");
-    refuses_card(&card.replace("\"blocks\": 3", "\"blocks\": 2"), "has a tensor `layers.2.");
-    refuses_card(&card.replace("\"hidden\": 512", "\"hidden\": 256"), "it belongs to another model");
-    refuses_card(&card.replace("\"heads\": 4", "\"heads\": 7"), "heads = 7: the width 128 cannot be cut");
+    refuses_card(
+        &card.replace("\"blocks\": 3", "\"blocks\": 4"),
+        "has no tensor `layers.3.",
+    );
+    refuses_card(
+        &card.replace("\"blocks\": 3", "\"blocks\": 2"),
+        "has a tensor `layers.2.",
+    );
+    refuses_card(
+        &card.replace("\"hidden\": 512", "\"hidden\": 256"),
+        "it belongs to another model",
+    );
+    refuses_card(
+        &card.replace("\"heads\": 4", "\"heads\": 7"),
+        "heads = 7: the width 128 cannot be cut",
+    );
     refuses_card(&card.replace("\"<sep>\"", "\"<gap>\""), "is for another vocabulary");
 }
 
@@ -111,6 +140,9 @@ fn quick_training_makes_a_model_that_pronounces_and_goes_on_where_it_stopped() {
     pronounce().arg("tough").arg("--model").arg(&weights).assert().success();
 
     let output = train();
-    assert!(text(&output.get_output().stdout).contains("going on after step"), "{output:?}");
+    assert!(
+        text(&output.get_output().stdout).contains("going on after step"),
+        "{output:?}"
+    );
     assert_eq!(Card::read(&weights).unwrap(), card);
 }

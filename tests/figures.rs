@@ -28,12 +28,14 @@ fn difference(saved: &Value, fresh: &Value, place: &str) -> Option<String> {
                 differs()
             }
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(a, b, &format!("{place}[{i}]")))
-        }
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
-            a.iter().find_map(|(key, a)| difference(a, &b[key], &format!("{place}.{key}")))
-        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .find_map(|(i, (a, b))| difference(a, b, &format!("{place}[{i}]"))),
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => a
+            .iter()
+            .find_map(|(key, a)| difference(a, &b[key], &format!("{place}.{key}"))),
         (a, b) if a == b => None,
         _ => differs(),
     }
@@ -61,9 +63,14 @@ fn stale_pictures(folder: &Path) -> Vec<String> {
 
 /// What is wrong with which figures the pages show: `shown` that are not there, and some that nobody shows.
 fn unused_figures(folder: &Path, shown: &BTreeSet<String>) -> Vec<String> {
-    let there: BTreeSet<String> = files(folder, "svg").iter().map(|path| stem(path).to_owned()).collect();
-    let missing = shown.difference(&there).map(|name| format!("{name}.svg is shown and does not exist"));
-    let unused = there.difference(shown).map(|name| format!("{name}.svg is not shown on any page"));
+    let there: BTreeSet<String> =
+        files(folder, "svg").iter().map(|path| stem(path).to_owned()).collect();
+    let missing = shown
+        .difference(&there)
+        .map(|name| format!("{name}.svg is shown and does not exist"));
+    let unused = there
+        .difference(shown)
+        .map(|name| format!("{name}.svg is not shown on any page"));
     missing.chain(unused).collect()
 }
 
@@ -74,7 +81,12 @@ fn shown() -> BTreeSet<String> {
     pages.push(root().join("README.md"));
     let texts = pages.iter().map(|page| fs::read_to_string(page).unwrap());
     texts
-        .flat_map(|text| figure.captures_iter(&text).map(|found| found[1].to_owned()).collect::<Vec<_>>())
+        .flat_map(|text| {
+            figure
+                .captures_iter(&text)
+                .map(|found| found[1].to_owned())
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -86,14 +98,21 @@ fn programs_compute_the_data_that_is_saved() {
         for path in files(fresh.path(), "json") {
             let saved = root().join("figures").join(path.file_name().unwrap());
             if update() {
-                Chart::load(&path).unwrap().save(root().join("figures"), stem(&path)).unwrap();
+                Chart::load(&path)
+                    .unwrap()
+                    .save(root().join("figures"), stem(&path))
+                    .unwrap();
             }
             let [saved, computed] = [&saved, &path].map(|path| {
-                let text =
-                    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let text = fs::read_to_string(path)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 serde_json::from_str(&text).unwrap()
             });
-            assert_eq!(difference(&saved, &computed, stem(&path)), None, "run `cargo xtask figures`");
+            assert_eq!(
+                difference(&saved, &computed, stem(&path)),
+                None,
+                "run `cargo xtask figures`"
+            );
         }
     }
 }
@@ -106,7 +125,11 @@ fn pictures_are_drawn_from_their_data() {
             Chart::load(&path).unwrap().save(&folder, stem(&path)).unwrap();
         }
     }
-    assert_eq!(stale_pictures(&folder), Vec::<String>::new(), "run `cargo xtask figures`");
+    assert_eq!(
+        stale_pictures(&folder),
+        Vec::<String>::new(),
+        "run `cargo xtask figures`"
+    );
 }
 
 #[test]
@@ -122,7 +145,8 @@ fn a_stale_figure_fails() {
     chart.save(folder.path(), "stale").unwrap();
     assert_eq!(stale_pictures(folder.path()), Vec::<String>::new());
     let picture = folder.path().join("stale.svg");
-    fs::write(&picture, fs::read_to_string(&picture).unwrap().replace("0.83", "0.84")).unwrap();
+    fs::write(&picture, fs::read_to_string(&picture).unwrap().replace("0.83", "0.84"))
+        .unwrap();
     fs::remove_file(folder.path().join("fresh.json")).unwrap();
     assert_eq!(
         stale_pictures(folder.path()),

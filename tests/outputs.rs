@@ -18,11 +18,16 @@ fn sections(output: &str) -> Vec<(&str, String)> {
             Some(name) => sections.push((name, String::new())),
             None => match sections.last_mut() {
                 Some((_, text)) => text.push_str(&format!("{line}\n")),
-                None => assert!(line.is_empty(), "printed before the first section: {line}"),
+                None => {
+                    assert!(line.is_empty(), "printed before the first section: {line}")
+                }
             },
         }
     }
-    sections.into_iter().map(|(name, text)| (name, format!("{}\n", text.trim_end()))).collect()
+    sections
+        .into_iter()
+        .map(|(name, text)| (name, format!("{}\n", text.trim_end())))
+        .collect()
 }
 
 #[test]
@@ -37,7 +42,11 @@ fn programs_print_what_the_book_shows() {
         }
     }
     for path in files(&root().join("book/output"), "txt") {
-        assert!(printed.contains(stem(&path)), "{}: no program prints this; delete it", path.display());
+        assert!(
+            printed.contains(stem(&path)),
+            "{}: no program prints this; delete it",
+            path.display()
+        );
     }
 }
 

@@ -78,8 +78,10 @@ impl<'a> Case<'a> {
             other => panic!("{name}: no tolerance is set for {other}"),
         };
         let input = |which| tensors.get(&format!("{shape}/{which}")).to_kind(kind);
-        let mask = (mask != "none")
-            .then(|| Mask::new(tensors.get(&format!("{shape}/{mask}/mask")).shallow_clone()).unwrap());
+        let mask = (mask != "none").then(|| {
+            Mask::new(tensors.get(&format!("{shape}/{mask}/mask")).shallow_clone())
+                .unwrap()
+        });
         Self {
             name,
             query: input("query"),
@@ -123,7 +125,10 @@ fn the_fixture_is_whole_and_made_by_this_script_with_pytorch_2_13() {
     assert_eq!(made.torch, "2.13.0");
     assert_eq!(made.cases, Tensors::load().cases().count());
     let same = made.script.lines().eq(SCRIPT.lines()); // whatever the line endings of this checkout
-    assert!(same, "the script has changed since; run `python tests/fixtures/ch04_attention.py`");
+    assert!(
+        same,
+        "the script has changed since; run `python tests/fixtures/ch04_attention.py`"
+    );
 }
 
 #[test]
@@ -131,8 +136,14 @@ fn explicit_attention_is_that_of_pytorch() {
     let tensors = Tensors::load();
     for case in tensors.cases().map(|name| Case::new(&tensors, name)) {
         let Case { query, key, value, mask, .. } = &case;
-        let attended =
-            scaled_dot_product_attention(query, key, value, mask.as_ref(), &Dropout::off()).unwrap();
+        let attended = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            mask.as_ref(),
+            &Dropout::off(),
+        )
+        .unwrap();
         case.check("context", &attended.context, case.context);
         case.check("weights", &attended.weights, case.weights);
     }
@@ -142,7 +153,9 @@ fn explicit_attention_is_that_of_pytorch() {
 fn fused_attention_is_that_of_pytorch() {
     let tensors = Tensors::load();
     for case in tensors.cases().map(|name| Case::new(&tensors, name)) {
-        let context = fused_attention(&case.query, &case.key, &case.value, case.mask.as_ref()).unwrap();
+        let context =
+            fused_attention(&case.query, &case.key, &case.value, case.mask.as_ref())
+                .unwrap();
         case.check("context", &context, case.context);
     }
 }
@@ -164,13 +177,16 @@ fn masks_are_those_of_pytorch() {
 #[test]
 fn a_query_without_an_open_key_gets_zeros_as_in_pytorch() {
     let tensors = Tensors::load();
-    let closed: Vec<_> = tensors.cases().filter(|name| name.contains("/closed_row/")).collect();
+    let closed: Vec<_> =
+        tensors.cases().filter(|name| name.contains("/closed_row/")).collect();
     assert!(!closed.is_empty());
     for name in closed {
         let case = Case::new(&tensors, name);
         let middle = case.query.size()[case.query.dim() - 2] / 2; // the row that the script closed
         let theirs = case.context.select(-2, middle);
-        let ours = fused_attention(&case.query, &case.key, &case.value, case.mask.as_ref()).unwrap();
+        let ours =
+            fused_attention(&case.query, &case.key, &case.value, case.mask.as_ref())
+                .unwrap();
         for context in [theirs, ours.select(-2, middle)] {
             assert_eq!(context, context.zeros_like(), "{name}");
         }

@@ -49,7 +49,8 @@ impl Problem {
 
     fn mask(&self) -> Mask {
         let Sizes { batch, queries, keys, .. } = self.sizes;
-        Mask::new(Tensor::from_slice(&self.open).reshape([batch, 1, queries, keys])).unwrap()
+        Mask::new(Tensor::from_slice(&self.open).reshape([batch, 1, queries, keys]))
+            .unwrap()
     }
 
     fn attend(&self) -> Attended {
@@ -63,14 +64,23 @@ fn attend(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask) -> Attended
 
 /// The context by both ways of computing it.
 fn contexts(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask) -> [Tensor; 2] {
-    [attend(query, key, value, mask).context, fused_attention(query, key, value, Some(mask)).unwrap()]
+    [
+        attend(query, key, value, mask).context,
+        fused_attention(query, key, value, Some(mask)).unwrap(),
+    ]
 }
 
 /// A problem with queries of one sequence and keys of another.
 fn problem() -> impl Strategy<Value = Problem> {
     let sizes = (1..=2i64, 1..=2i64, 1..=5i64, 1..=5i64, 1..=4i64);
     sizes
-        .prop_map(|(batch, heads, queries, keys, width)| Sizes { batch, heads, queries, keys, width })
+        .prop_map(|(batch, heads, queries, keys, width)| Sizes {
+            batch,
+            heads,
+            queries,
+            keys,
+            width,
+        })
         .prop_flat_map(problem_of)
 }
 
@@ -78,20 +88,30 @@ fn problem() -> impl Strategy<Value = Problem> {
 fn self_problem() -> impl Strategy<Value = Problem> {
     let sizes = (1..=2i64, 1..=2i64, 1..=6i64, 1..=4i64);
     sizes
-        .prop_map(|(batch, heads, queries, width)| Sizes { batch, heads, queries, keys: queries, width })
+        .prop_map(|(batch, heads, queries, width)| Sizes {
+            batch,
+            heads,
+            queries,
+            keys: queries,
+            width,
+        })
         .prop_flat_map(problem_of)
 }
 
 fn problem_of(sizes: Sizes) -> impl Strategy<Value = Problem> {
     let Sizes { batch, heads, queries, keys, width } = sizes;
-    let numbers = |positions: i64| vec(-3.0..3.0, (batch * heads * positions * width) as usize);
+    let numbers =
+        |positions: i64| vec(-3.0..3.0, (batch * heads * positions * width) as usize);
     let open = vec(prop::bool::weighted(0.7), (batch * queries * keys) as usize);
-    (numbers(queries), numbers(keys), numbers(keys), open)
-        .prop_map(move |(query, key, value, open)| Problem { sizes, query, key, value, open })
+    (numbers(queries), numbers(keys), numbers(keys), open).prop_map(
+        move |(query, key, value, open)| Problem { sizes, query, key, value, open },
+    )
 }
 
 /// A problem, and `0..length` in any order, where the length is one of its sizes.
-fn problem_and_order(length: fn(&Sizes) -> i64) -> impl Strategy<Value = (Problem, Vec<i64>)> {
+fn problem_and_order(
+    length: fn(&Sizes) -> i64,
+) -> impl Strategy<Value = (Problem, Vec<i64>)> {
     problem().prop_flat_map(move |problem| {
         let order: Vec<_> = (0..length(&problem.sizes)).collect();
         (Just(problem), Just(order).prop_shuffle())
@@ -108,7 +128,11 @@ fn same(a: &Tensor, b: &Tensor) -> TestCaseResult {
 
 fn config(cases: u32) -> ProptestConfig {
     let beside_this_file = FileFailurePersistence::WithSource("regressions");
-    ProptestConfig { cases, failure_persistence: Some(Box::new(beside_this_file)), ..Default::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(beside_this_file)),
+        ..Default::default()
+    }
 }
 
 proptest! {
@@ -277,7 +301,8 @@ proptest! {
         loss(query, key, value, &mask).backward();
 
         let step = 1e-5;
-        let numbers: [(&str, fn(&mut Problem) -> &mut Vec<f64>); 3] =
+        type Numbers = fn(&mut Problem) -> &mut Vec<f64>;
+        let numbers: [(&str, Numbers); 3] =
             [("query", |p| &mut p.query), ("key", |p| &mut p.key), ("value", |p| &mut p.value)];
         for (input, (name, numbers)) in inputs.iter().zip(numbers) {
             let gradient = Vec::<f64>::try_from(input.grad().reshape([-1])).unwrap();

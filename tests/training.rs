@@ -14,7 +14,7 @@ use self_attention::data::cmudict::Dictionary;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::prelude::*;
 use self_attention::training::log;
-use self_attention::training::trainer::{Trainer, TrainingConfig};
+use self_attention::training::trainer::{Progress, Trainer, TrainingConfig};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -26,9 +26,9 @@ fn words() -> [Vec<Example>; 2] {
     let dictionary =
         b"though DH OW1\nthrough TH R UW1\ntough T AH1 F\ncough K AO1 F\nbough B AW1\nrough R AH1 F";
     let dictionary = Dictionary::parse(dictionary).unwrap();
-    let examples = dictionary
-        .iter()
-        .map(|entry| Example::new(&vocabulary, &entry.word, &entry.pronunciations[0]).unwrap());
+    let examples = dictionary.iter().map(|entry| {
+        Example::new(&vocabulary, &entry.word, &entry.pronunciations[0]).unwrap()
+    });
     let examples: Vec<_> = examples.collect();
     [examples.clone(), examples]
 }
@@ -43,7 +43,12 @@ fn trainer(config: &TrainingConfig, folder: &Path) -> Result<Trainer> {
 
 fn numbers(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let flat = |tensor: &Tensor| Vec::try_from(tensor.reshape([-1])).unwrap();
-    trainer.parameters().tensors.iter().map(|(name, tensor)| (name.clone(), flat(tensor))).collect()
+    trainer
+        .parameters()
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), flat(tensor)))
+        .collect()
 }
 
 #[test]
@@ -59,7 +64,11 @@ fn a_run_begins_at_ln_v_and_learns_its_words_by_heart() {
     };
     let mut trainer = trainer(&config, folder.path()).unwrap();
     let mut first = None;
-    trainer.run(|step| first = first.or(Some(step.loss))).unwrap();
+    let watch = |progress| match progress {
+        Progress::Step(step) => first = first.or(Some(step.loss)),
+        Progress::Epoch(_) => {}
+    };
+    trainer.run(watch).unwrap();
     assert!((first.unwrap() - 69f64.ln()).abs() < 0.1, "{first:?}");
     let records = log::read(&folder.path().join("log.jsonl")).unwrap();
     assert_eq!(records, trainer.records());
@@ -71,16 +80,25 @@ fn a_run_begins_at_ln_v_and_learns_its_words_by_heart() {
 fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
     let _alone = alone();
     let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let config = TrainingConfig { epochs: 4, tokens_per_batch: 20, ..TrainingConfig::default() };
+    let config =
+        TrainingConfig { epochs: 4, tokens_per_batch: 20, ..TrainingConfig::default() };
     let mut straight = trainer(&config, whole.path()).unwrap();
     straight.run(|_| {}).unwrap();
 
     let mut kills = 0;
     let resumed = loop {
-        let mut trainer = trainer(&config, broken.path()).unwrap().with_checkpoint_every(Duration::ZERO);
+        let mut trainer = trainer(&config, broken.path())
+            .unwrap()
+            .with_checkpoint_every(Duration::ZERO);
         let (done, total) = trainer.steps();
         let killed = catch_unwind(AssertUnwindSafe(|| {
-            trainer.run(|step| assert!(step.steps < done + 4, "killed before this step is kept")).unwrap();
+            let kill = |progress| match progress {
+                Progress::Step(step) => {
+                    assert!(step.steps < done + 4, "killed before this step is kept")
+                }
+                Progress::Epoch(_) => {}
+            };
+            trainer.run(kill).unwrap();
         }));
         match killed {
             Ok(()) => break trainer,
@@ -91,8 +109,9 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
     assert!(kills > 2, "{kills}");
     assert_eq!(numbers(&straight), numbers(&resumed));
     let losses = |trainer: &Trainer| -> Vec<[f64; 3]> {
-        let losses =
-            |record: &log::EpochRecord| [record.train_loss, record.validation_loss, record.gradient_norm];
+        let losses = |record: &log::EpochRecord| {
+            [record.train_loss, record.validation_loss, record.gradient_norm]
+        };
         trainer.records().iter().map(losses).collect()
     };
     assert_eq!(losses(&straight), losses(&resumed));
@@ -107,7 +126,10 @@ fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused() {
 
     let other = TrainingConfig { learning_rate: 1e-3, ..config.clone() };
     let error = trainer(&other, folder.path()).unwrap_err().to_string();
-    assert!(error.contains("was made with other settings") && error.contains("0.003"), "{error}");
+    assert!(
+        error.contains("was made with other settings") && error.contains("0.003"),
+        "{error}"
+    );
 
     let checkpoint = folder.path().join("checkpoint.safetensors");
     let whole = fs::read(&checkpoint).unwrap();
@@ -129,11 +151,17 @@ fn settings_that_cannot_train_are_refused() {
         TrainingConfig { dropout: 1.0, ..config() },
         TrainingConfig { tokens_per_batch: 0, ..config() },
     ] {
-        assert!(matches!(trainer(&bad, folder.path()), Err(Error::Config { .. })), "{bad:?}");
+        assert!(
+            matches!(trainer(&bad, folder.path()), Err(Error::Config { .. })),
+            "{bad:?}"
+        );
     }
-    let error = trainer(&TrainingConfig { learning_rate: 1e30, clip: 1e30, ..config() }, folder.path())
-        .unwrap()
-        .run(|_| {})
-        .unwrap_err();
+    let error = trainer(
+        &TrainingConfig { learning_rate: 1e30, clip: 1e30, ..config() },
+        folder.path(),
+    )
+    .unwrap()
+    .run(|_| {})
+    .unwrap_err();
     assert!(error.to_string().contains("the loss became"), "{error}");
 }

@@ -33,8 +33,11 @@ fn main() -> Result<()> {
 fn question_7(tough: &Tough) -> Result<()> {
     println!("== q7 ==");
     let Tough { query, key, value } = tough;
-    let attended = scaled_dot_product_attention(query, key, value, None, &Dropout::off())?;
-    println!("weights, a row for each letter that looks, a column for each letter it looks at");
+    let attended =
+        scaled_dot_product_attention(query, key, value, None, &Dropout::off())?;
+    println!(
+        "weights, a row for each letter that looks, a column for each letter it looks at"
+    );
     println!("{}", matrix(&LETTERS, &LETTERS, &attended.weights, 4)?);
     println!("\ncontext, what each letter came away with");
     println!("{}", matrix(&LETTERS, &FEATURES, &attended.context, 4)?);
@@ -60,7 +63,9 @@ fn question_8(Tough { query, key, .. }: &Tough) -> Result<()> {
     println!("\n== q8_saturation ==");
     println!("         standard deviation      largest weight      gradient left");
     println!("    D    q·k       q·k/√D      q·k      q·k/√D      q·k      q·k/√D");
-    for row in saturation()?.iter().filter(|row| [1, 4, 16, 64, 256, 1024].contains(&row.width)) {
+    for row in
+        saturation()?.iter().filter(|row| [1, 4, 16, 64, 256, 1024].contains(&row.width))
+    {
         let [plain, scaled] = [&row.plain, &row.scaled];
         println!(
             "{:>5} {:>6.2} {:>12.2} {:>8.2} {:>11.2} {:>8.2} {:>11.2}",
@@ -83,22 +88,25 @@ fn question_9(Tough { query, key, .. }: &Tough) -> Result<()> {
     let scores = attention_scores(query, key)?; // [T = 5, S = 5]
     let g = scores.narrow(0, 3, 1); // [1, S]
     let exponentials = g.exp();
+    let rows = Tensor::cat(&[&g, &exponentials, &attention_weights(&g, None)?], 0); // [3, S]
     println!("the row of g: scores, their exponentials, and these divided by their sum");
-    println!("{}", matrix(&["scores"], &LETTERS, &g, 0)?);
-    println!("{}", matrix(&["exp   "], &LETTERS, &exponentials, 4)?);
-    println!("{}", matrix(&["weight"], &LETTERS, &attention_weights(&g, None)?, 4)?);
-    println!("sum of the exponentials {:.4}", exponentials.sum(Kind::Double).double_value(&[]));
+    println!("{}", matrix(&["score", "exponential", "weight"], &LETTERS, &rows, 4)?);
+    println!(
+        "sum of the exponentials: {:.4}",
+        exponentials.sum(Kind::Double).double_value(&[])
+    );
 
     println!("\n== q9_overflow ==");
     println!("scores of 1000, 999 and 998 in 32-bit floats");
     let large = Tensor::from_slice(&[1000f32, 999.0, 998.0]).unsqueeze(0); // [1, 3]
-    let naive = large.exp() / large.exp().sum(Kind::Float);
-    let shifted = (&large - large.max()).exp();
-    let shifted = &shifted / shifted.sum(Kind::Float);
-    let columns = ["1000", "999", "998"];
-    println!("{}", matrix(&["as defined          "], &columns, &naive, 4)?);
-    println!("{}", matrix(&["less the maximum    "], &columns, &shifted, 4)?);
-    println!("{}", matrix(&["attention_weights   "], &columns, &attention_weights(&large, None)?, 4)?);
+    let by_definition = |scores: &Tensor| scores.exp() / scores.exp().sum(Kind::Float);
+    let ways = [
+        by_definition(&large),
+        by_definition(&(&large - large.max())),
+        attention_weights(&large, None)?,
+    ];
+    let names = ["as defined", "less the maximum", "attention_weights"];
+    println!("{}", matrix(&names, &["1000", "999", "998"], &Tensor::cat(&ways, 0), 4)?);
 
     let padding = Mask::padding(&Tensor::from_slice(&[3i64]), 5)?;
     let nothing = Mask::new(scores.zeros_like().to_kind(Kind::Bool))?;
@@ -126,7 +134,9 @@ fn question_10(Tough { query, key, value }: &Tough) -> Result<()> {
     let g = weights.narrow(0, 3, 1); // [1, S]
     println!("values, what each letter hands over");
     println!("{}", matrix(&LETTERS, &FEATURES, value, 0)?);
-    println!("\nthe values, each times the weight g gives it; their sum is the context of g");
+    println!(
+        "\nthe values, each times the weight g gives it; their sum is the context of g"
+    );
     println!("{}", matrix(&LETTERS, &FEATURES, &(g.tr() * value), 4)?);
     println!("{}", matrix(&["g"], &FEATURES, &weighted_average(&g, value)?, 4)?);
 
@@ -161,25 +171,31 @@ struct Softmax {
     gradient: f64,
 }
 
-/// Softmax over the dot products of random queries with 16 random keys, for growing widths.
+/// Softmax over the dot products of 2000 random queries with 16 random keys each, for growing widths.
 // ANCHOR: saturation
 fn saturation() -> Result<Vec<Saturation>> {
     let summary = |scores: &Tensor| -> Result<Softmax> {
-        let weights = attention_weights(scores, None)?; // [T, S]
-        let jacobian = &weights - weights.square(); // its diagonal, row by row: [T, S]
+        let weights = attention_weights(scores, None)?; // [B, T, S]
+        let jacobian = &weights - weights.square(); // its diagonal, row by row: [B, T, S]
         Ok(Softmax {
             deviation: scores.std(true).double_value(&[]),
             largest: weights.amax([-1], false).mean(Kind::Double).double_value(&[]),
-            gradient: jacobian.sum_dim_intlist(-1, false, Kind::Double).mean(Kind::Double).double_value(&[]),
+            gradient: jacobian
+                .sum_dim_intlist(-1, false, Kind::Double)
+                .mean(Kind::Double)
+                .double_value(&[]),
         })
     };
     tch::manual_seed(4);
     let widths = (0..=10).map(|power| 1i64 << power); // 1, 2, 4, …, 1024
     widths
         .map(|width| {
-            let query = Tensor::randn([2000, width], (Kind::Double, Device::Cpu)); // [T, D]
-            let key = Tensor::randn([16, width], (Kind::Double, Device::Cpu)); // [S, D]
-            let (plain, scaled) = (query.matmul(&key.tr()), attention_scores(&query, &key)?); // [T, S]
+            let random = |positions| {
+                Tensor::randn([100, positions, width], (Kind::Double, Device::Cpu))
+            };
+            let (query, key) = (random(20), random(16)); // [B, T, D], [B, S, D]
+            let scaled = attention_scores(&query, &key)?; // [B, T, S]
+            let plain = query.matmul(&key.transpose(-2, -1)); // [B, T, S]
             Ok(Saturation { width, plain: summary(&plain)?, scaled: summary(&scaled)? })
         })
         .collect()
@@ -187,7 +203,8 @@ fn saturation() -> Result<Vec<Saturation>> {
 // ANCHOR_END: saturation
 
 fn weights_of_tough(Tough { query, key, value }: &Tough) -> Result<Chart> {
-    let attended = scaled_dot_product_attention(query, key, value, None, &Dropout::off())?;
+    let attended =
+        scaled_dot_product_attention(query, key, value, None, &Dropout::off())?;
     let letters = LETTERS.map(String::from);
     Ok(Chart::Heatmap(Heatmap::attention(
         "The weights of tough",
@@ -200,22 +217,23 @@ fn weights_of_tough(Tough { query, key, value }: &Tough) -> Result<Chart> {
 }
 
 fn saturation_figure(rows: &[Saturation]) -> Chart {
-    let panel = |title: &str, description: &str, label: &str, value: fn(&Softmax) -> f64| {
-        let points = |softmax: fn(&Saturation) -> &Softmax| {
-            rows.iter().map(|row| (row.width as f64, value(softmax(row)))).collect()
+    let panel =
+        |title: &str, description: &str, label: &str, value: fn(&Softmax) -> f64| {
+            let points = |softmax: fn(&Saturation) -> &Softmax| {
+                rows.iter().map(|row| (row.width as f64, value(softmax(row)))).collect()
+            };
+            Chart::Curves(Curves {
+                title: title.into(),
+                description: description.into(),
+                x_axis: Axis::log("width D"),
+                y_axis: Axis::linear(label).with_include([0.0, 1.0]),
+                series: vec![
+                    Series::new("divided by √D", points(|row| &row.scaled)),
+                    Series::new("not divided", points(|row| &row.plain)).with_dashes(),
+                ],
+                references: Vec::new(),
+            })
         };
-        Chart::Curves(Curves {
-            title: title.into(),
-            description: description.into(),
-            x_axis: Axis::log("width D"),
-            y_axis: Axis::linear(label).with_include([0.0, 1.0]),
-            series: vec![
-                Series::new("divided by √D", points(|row| &row.scaled)),
-                Series::new("not divided", points(|row| &row.plain)).with_dashes(),
-            ],
-            references: Vec::new(),
-        })
-    };
     Chart::Panels(Panels {
         title: "Softmax over dot products, as vectors grow wider".into(),
         description: "Two charts against the width D from 1 to 1024. Not divided, the largest weight rises towards 1 and \

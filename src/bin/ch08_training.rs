@@ -12,7 +12,8 @@ use self_attention::data::vocabulary::Vocabulary;
 use self_attention::environment::DeviceChoice;
 use self_attention::evaluation::pronouncer::{evaluate, Card};
 use self_attention::model::TransformerConfig;
-use self_attention::training::trainer::{Trainer, TrainingConfig};
+use self_attention::training::log::EpochRecord;
+use self_attention::training::trainer::{Progress, Step, Trainer, TrainingConfig};
 
 /// Trains the model that pronounces, scores it on words it has never seen, and saves it.
 ///
@@ -47,8 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let dictionary = Dictionary::embedded()?;
     let vocabulary = Vocabulary::new();
-    let mut parts = [Split::Train, Split::Validation].map(|split| examples(&dictionary, &vocabulary, split));
-    let mut test: Vec<_> = dictionary.iter().filter(|entry| Split::of(&entry.word) == Split::Test).collect();
+    let mut parts = [Split::Train, Split::Validation]
+        .map(|split| examples(&dictionary, &vocabulary, split));
+    let mut test: Vec<_> =
+        dictionary.iter().filter(|entry| Split::of(&entry.word) == Split::Test).collect();
     let mut model = TransformerConfig::new(vocabulary.len() as i64);
     let mut training = TrainingConfig::default();
     if arguments.quick {
@@ -60,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [train, validation] = parts;
 
     let device = arguments.device.device()?;
-    let mut trainer = Trainer::new(&model, training.clone(), [train?, validation?], device, &folder)?;
+    let mut trainer =
+        Trainer::new(&model, training.clone(), [train?, validation?], device, &folder)?;
     let parameters = trainer.parameters();
     let count: usize = parameters.tensors.values().map(|tensor| tensor.numel()).sum();
     println!("{count} parameters, run in {}", folder.display());
@@ -76,7 +80,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         parameters: count,
         training,
         vocabulary: vocabulary.symbols().iter().map(ToString::to_string).collect(),
-        split: "FNV-1a of the word modulo 20: 0 to 17 train, 18 validation, 19 test".to_owned(),
+        split: "FNV-1a of the word modulo 20: 0 to 17 train, 18 validation, 19 test"
+            .to_owned(),
         test_scores: scores,
         epochs: trainer.records().to_vec(),
     };
@@ -91,21 +96,25 @@ fn train_with_progress(trainer: &mut Trainer) -> Result<(), Box<dyn Error>> {
     if done > 0 {
         println!("going on after step {done}");
     }
+    println!("epoch  train loss  validation loss  seconds");
+    trainer.records().iter().for_each(print_record);
     let style = "{elapsed_precise} [{bar:32}] step {pos} of {len}, {eta} left, {msg}";
-    let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(style)?).with_position(done);
+    let bar = ProgressBar::new(total)
+        .with_style(ProgressStyle::with_template(style)?)
+        .with_position(done);
     bar.reset_eta();
-    trainer.run(|step| {
-        bar.set_position(step.steps);
-        bar.set_message(format!(
-            "epoch {}, loss {:.4}, learning rate {:.1e}",
-            step.epoch, step.loss, step.learning_rate
-        ));
+    trainer.run(|progress| match progress {
+        Progress::Step(Step { steps, loss, learning_rate, .. }) => {
+            bar.set_position(steps);
+            bar.set_message(format!("loss {loss:.4}, learning rate {learning_rate:.1e}"));
+        }
+        Progress::Epoch(record) => bar.suspend(|| print_record(&record)),
     })?;
     bar.finish();
-    println!("epoch  train loss  validation loss  seconds");
-    for record in trainer.records() {
-        let (train, validation) = (record.train_loss, record.validation_loss);
-        println!("{:>5}  {train:>10.4}  {validation:>15.4}  {:>7.0}", record.epoch, record.seconds);
-    }
     Ok(())
+}
+
+fn print_record(record: &EpochRecord) {
+    let EpochRecord { epoch, train_loss, validation_loss, seconds, .. } = record;
+    println!("{epoch:>5}  {train_loss:>10.4}  {validation_loss:>15.4}  {seconds:>7.0}");
 }

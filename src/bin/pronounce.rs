@@ -33,7 +33,9 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(2),
         // Whoever reads has read enough, as `head` does.
-        Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -51,7 +53,8 @@ fn pronounce(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let mut all = true;
     let mut say = |word: &str| match pronouncer.pronounce(&[word]) {
         Ok(pronunciations) => {
-            let phonemes: Vec<_> = pronunciations.concat().iter().map(|phoneme| phoneme.symbol()).collect();
+            let phonemes: Vec<_> =
+                pronunciations.concat().iter().map(|phoneme| phoneme.symbol()).collect();
             writeln!(stdout(), "{word}\t{}", phonemes.join(" "))
         }
         Err(error) => {

@@ -43,9 +43,16 @@ impl Example {
     ///
     /// # Errors
     /// [`Error::EmptyWord`], [`Error::UnknownSymbol`], or [`Error::Input`] if there is no phoneme.
-    pub fn new(vocabulary: &Vocabulary, word: &str, phonemes: &[Phoneme]) -> Result<Self> {
+    pub fn new(
+        vocabulary: &Vocabulary,
+        word: &str,
+        phonemes: &[Phoneme],
+    ) -> Result<Self> {
         if phonemes.is_empty() {
-            return Err(Error::input("example", format!("`{word}` has no phonemes; give at least one")));
+            return Err(Error::input(
+                "example",
+                format!("`{word}` has no phonemes; give at least one"),
+            ));
         }
         let mut tokens = vocabulary.letters(word)?;
         tokens.push(SEP);
@@ -90,15 +97,20 @@ impl Batch {
     // ANCHOR: collate
     pub fn collate(examples: &[&Example], device: Device) -> Result<Self> {
         let rows = examples.len();
-        let columns = examples.iter().map(|example| example.positions()).max().unwrap_or(0);
+        let columns =
+            examples.iter().map(|example| example.positions()).max().unwrap_or(0);
         if rows == 0 {
-            return Err(Error::input("batch", "there is no example in it; give at least one"));
+            return Err(Error::input(
+                "batch",
+                "there is no example in it; give at least one",
+            ));
         }
 
         let mut tokens = vec![PAD; rows * columns];
         let mut targets = vec![IGNORED; rows * columns];
         for (row, Example { tokens: sequence, prefix }) in examples.iter().enumerate() {
-            let (start, tokens_in, prefix) = (row * columns, sequence.len().saturating_sub(1), *prefix);
+            let (start, tokens_in, prefix) =
+                (row * columns, sequence.len().saturating_sub(1), *prefix);
             if prefix == 0 || prefix > tokens_in {
                 let problem = format!(
                     "row {row} has {} tokens and a prefix of {prefix}; the prefix must leave out at least one",
@@ -108,10 +120,13 @@ impl Batch {
             }
             tokens[start..start + tokens_in].copy_from_slice(&sequence[..tokens_in]);
             // The <sep>, the last token of the prefix, is the first that has an answer: the first phoneme.
-            targets[start + prefix - 1..start + tokens_in].copy_from_slice(&sequence[prefix..]);
+            targets[start + prefix - 1..start + tokens_in]
+                .copy_from_slice(&sequence[prefix..]);
         }
-        let lengths: Vec<i64> = examples.iter().map(|example| example.positions() as i64).collect();
-        let prefixes: Vec<i64> = examples.iter().map(|example| example.prefix as i64).collect();
+        let lengths: Vec<i64> =
+            examples.iter().map(|example| example.positions() as i64).collect();
+        let prefixes: Vec<i64> =
+            examples.iter().map(|example| example.prefix as i64).collect();
 
         let shape = [rows as i64, columns as i64];
         let batch = Self {
@@ -159,7 +174,8 @@ mod tests {
     use super::*;
 
     fn example(word: &str, phonemes: &str) -> Example {
-        let phonemes: Vec<Phoneme> = phonemes.split(' ').map(|symbol| symbol.parse().unwrap()).collect();
+        let phonemes: Vec<Phoneme> =
+            phonemes.split(' ').map(|symbol| symbol.parse().unwrap()).collect();
         Example::new(&Vocabulary::new(), word, &phonemes).unwrap()
     }
 
@@ -169,12 +185,19 @@ mod tests {
 
     #[test]
     fn the_worked_example_of_the_documentation_holds() {
-        let (tough, through) = (example("tough", "T AH F"), example("through", "TH R UW"));
-        assert_eq!(tough, Example { tokens: vec![23, 18, 24, 10, 11, SEP, 60, 32, 43, EOS], prefix: 6 });
+        let (tough, through) =
+            (example("tough", "T AH F"), example("through", "TH R UW"));
+        assert_eq!(
+            tough,
+            Example { tokens: vec![23, 18, 24, 10, 11, SEP, 60, 32, 43, EOS], prefix: 6 }
+        );
         let batch = Batch::collate(&[&tough, &through], Device::Cpu).unwrap();
 
         assert_eq!(rows(&batch.tokens)[0], [23, 18, 24, 10, 11, 1, 60, 32, 43, 0, 0]);
-        assert_eq!(rows(&batch.targets)[0], [-100, -100, -100, -100, -100, 60, 32, 43, 2, -100, -100]);
+        assert_eq!(
+            rows(&batch.targets)[0],
+            [-100, -100, -100, -100, -100, 60, 32, 43, 2, -100, -100]
+        );
         assert_eq!(Vec::<i64>::try_from(&batch.lengths).unwrap(), [9, 11]);
         assert_eq!(Vec::<i64>::try_from(&batch.prefixes).unwrap(), [6, 8]);
         assert_eq!(batch.positions(), 22);
@@ -183,14 +206,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_batch_is_refused() {
-        assert!(Batch::collate(&[], Device::Cpu).unwrap_err().to_string().contains("no example"));
-        for (tokens, prefix) in [(vec![], 0), (vec![4, SEP], 2), (vec![4, SEP, EOS], 0), (vec![4], 9)] {
+        assert!(Batch::collate(&[], Device::Cpu)
+            .unwrap_err()
+            .to_string()
+            .contains("no example"));
+        for (tokens, prefix) in
+            [(vec![], 0), (vec![4, SEP], 2), (vec![4, SEP, EOS], 0), (vec![4], 9)]
+        {
             let broken = Example { tokens, prefix };
-            let error = Batch::collate(&[&example("a", "AH"), &broken], Device::Cpu).unwrap_err();
+            let error =
+                Batch::collate(&[&example("a", "AH"), &broken], Device::Cpu).unwrap_err();
             assert!(error.to_string().starts_with("batch: row 1 has"), "{error}");
         }
         assert!(Example::new(&Vocabulary::new(), "a", &[]).is_err());
-        assert!(matches!(Example::new(&Vocabulary::new(), "", &[]), Err(Error::Input { .. })));
+        assert!(matches!(
+            Example::new(&Vocabulary::new(), "", &[]),
+            Err(Error::Input { .. })
+        ));
     }
 
     proptest! {

@@ -26,9 +26,9 @@ const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cmudict.dict")
 // ANCHOR: phonemes
 /// The phonemes of American English in ARPAbet, the dictionary's alphabet, sorted.
 pub const PHONEMES: [&str; 39] = [
-    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY",
-    "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y",
-    "Z", "ZH",
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G",
+    "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH",
+    "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
 ];
 // ANCHOR_END: phonemes
 
@@ -143,11 +143,17 @@ impl Dictionary {
         let mut skipped = HashSet::new();
 
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
-            let malformed = |problem: String| Error::DictionaryLine { line: index + 1, problem };
-            let line = std::str::from_utf8(bytes).map_err(|_| malformed("not UTF-8 text".into()))?;
-            let Some((key, phonemes)) = parse_line(line).map_err(malformed)? else { continue };
+            let malformed =
+                |problem: String| Error::DictionaryLine { line: index + 1, problem };
+            let line = std::str::from_utf8(bytes)
+                .map_err(|_| malformed("not UTF-8 text".into()))?;
+            let Some((key, phonemes)) = parse_line(line).map_err(malformed)? else {
+                continue;
+            };
             if !keys.insert(key) {
-                return Err(malformed(format!("`{key}` stands on an earlier line already")));
+                return Err(malformed(format!(
+                    "`{key}` stands on an earlier line already"
+                )));
             }
 
             let word = without_number(key);
@@ -157,7 +163,8 @@ impl Dictionary {
             }
             let place = *places.entry(word.to_string()).or_insert(entries.len());
             if place == entries.len() {
-                entries.push(Entry { word: word.to_string(), pronunciations: Vec::new() });
+                entries
+                    .push(Entry { word: word.to_string(), pronunciations: Vec::new() });
             }
             // Pronunciations that differed in stress alone are now the same.
             let pronunciations = &mut entries[place].pronunciations;
@@ -210,7 +217,9 @@ fn parse_line(line: &str) -> std::result::Result<Option<(&str, Vec<Phoneme>)>, S
         .collect::<Result<_>>()
         .map_err(|error| format!("`{key}`: {error}"))?;
     if phonemes.is_empty() {
-        return Err(format!("`{key}` has no phonemes; write them after the word, with spaces between"));
+        return Err(format!(
+            "`{key}` has no phonemes; write them after the word, with spaces between"
+        ));
     }
     Ok(Some((key, phonemes)))
 }
@@ -240,7 +249,10 @@ mod tests {
     #[test]
     fn the_embedded_dictionary_is_the_one_the_book_describes() {
         let dictionary = Dictionary::embedded().unwrap();
-        assert_eq!(EMBEDDED.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count(), 135_010);
+        assert_eq!(
+            EMBEDDED.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count(),
+            135_010
+        );
         assert_eq!(dictionary.len(), 124_803);
         assert_eq!(dictionary.pronunciations(), 133_514);
         assert_eq!(dictionary.skipped(), 1_126);
@@ -250,13 +262,15 @@ mod tests {
         assert_eq!(said(&dictionary, "cough"), "[[K, AA, F], [K, AO, F]]");
         assert!(dictionary.get("Tough").is_none());
         assert!(dictionary.iter().is_sorted_by(|a, b| a.word < b.word));
-        let used: HashSet<_> = dictionary.iter().flat_map(|entry| entry.pronunciations.concat()).collect();
+        let used: HashSet<_> =
+            dictionary.iter().flat_map(|entry| entry.pronunciations.concat()).collect();
         assert_eq!(used.len(), PHONEMES.len());
     }
 
     #[test]
     fn comments_empty_lines_and_both_line_ends_are_read() {
-        let dictionary = Dictionary::parse(b"gdp G IY1 # abbrev\r\n\nhiv V IY1\n\n").unwrap();
+        let dictionary =
+            Dictionary::parse(b"gdp G IY1 # abbrev\r\n\nhiv V IY1\n\n").unwrap();
         assert_eq!((dictionary.len(), dictionary.skipped()), (2, 0));
         assert_eq!(said(&dictionary, "gdp"), "[[G, IY]]");
     }
@@ -270,14 +284,19 @@ mod tests {
     #[test]
     fn a_malformed_line_is_named() {
         assert_eq!(problem(b"a AH0\n\xff T"), "dictionary, line 2: not UTF-8 text");
-        assert!(problem(b"a AH0\nb").starts_with("dictionary, line 2: `b` has no phonemes"));
+        assert!(
+            problem(b"a AH0\nb").starts_with("dictionary, line 2: `b` has no phonemes")
+        );
         assert!(problem(b"b # T").starts_with("dictionary, line 1: `b` has no phonemes"));
-        assert!(problem(b"b XX1").starts_with("dictionary, line 1: `b`: phoneme: `XX` is not one of"));
+        assert!(problem(b"b XX1")
+            .starts_with("dictionary, line 1: `b`: phoneme: `XX` is not one of"));
         assert_eq!(
             problem(b"b B\na EY1\nb IY1"),
             "dictionary, line 3: `b` stands on an earlier line already"
         );
-        assert!(problem(b"b B\nb(2) B IY1\nb(2) B IY1").contains("line 3: `b(2)` stands on"));
+        assert!(
+            problem(b"b B\nb(2) B IY1\nb(2) B IY1").contains("line 3: `b(2)` stands on")
+        );
     }
 
     #[test]

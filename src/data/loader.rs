@@ -77,13 +77,26 @@ impl Loader {
     /// # Errors
     /// [`Error::Input`] if there is no example; [`Error::Config`] if the longest takes more positions than a
     /// batch may have.
-    pub fn new(examples: Arc<[Example]>, config: LoaderConfig, device: Device) -> Result<Self> {
+    pub fn new(
+        examples: Arc<[Example]>,
+        config: LoaderConfig,
+        device: Device,
+    ) -> Result<Self> {
         let Some(longest) = examples.iter().map(Example::positions).max() else {
-            return Err(Error::input("loader", "there is no example to load; give at least one"));
+            return Err(Error::input(
+                "loader",
+                "there is no example to load; give at least one",
+            ));
         };
         if longest > config.tokens_per_batch {
-            let reason = format!("the longest example takes {longest} positions; allow at least as many");
-            return Err(Error::config("tokens_per_batch", config.tokens_per_batch, reason));
+            let reason = format!(
+                "the longest example takes {longest} positions; allow at least as many"
+            );
+            return Err(Error::config(
+                "tokens_per_batch",
+                config.tokens_per_batch,
+                reason,
+            ));
         }
         Ok(Self { examples, config, device })
     }
@@ -104,7 +117,8 @@ impl Loader {
         plan.drain(..first_batch.min(plan.len()));
         let examples = Arc::clone(&self.examples);
         let collate = move |places: Vec<usize>| {
-            let examples: Vec<&Example> = places.iter().map(|&place| &examples[place]).collect();
+            let examples: Vec<&Example> =
+                places.iter().map(|&place| &examples[place]).collect();
             Batch::collate(&examples, Device::Cpu)
         };
         Batches::start(plan, collate, self.config.prefetch, self.device)
@@ -172,7 +186,12 @@ enum Source {
 // ANCHOR_END: batches
 
 impl Batches {
-    fn start<F>(plan: Vec<Vec<usize>>, mut collate: F, prefetch: usize, device: Device) -> Self
+    fn start<F>(
+        plan: Vec<Vec<usize>>,
+        mut collate: F,
+        prefetch: usize,
+        device: Device,
+    ) -> Self
     where
         F: FnMut(Vec<usize>) -> Result<Batch> + Send + 'static,
     {
@@ -191,7 +210,9 @@ impl Batches {
             };
             match Builder::new().name("prefetch".into()).spawn(work) {
                 Ok(thread) => Source::Thread(receiver, thread),
-                Err(error) => Source::Inline(Box::new(iter::once(Err(worker_error(error.to_string()))))),
+                Err(error) => Source::Inline(Box::new(iter::once(Err(worker_error(
+                    error.to_string(),
+                ))))),
             }
         };
         Self { source, left, device }
@@ -203,7 +224,10 @@ impl Batches {
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Thread(receiver, thread) => {
                 drop(receiver); // first, or a thread that waits to send would never end
-                thread.join().err().map(|panic| worker_error(panic_message(panic.as_ref())))
+                thread
+                    .join()
+                    .err()
+                    .map(|panic| worker_error(panic_message(panic.as_ref())))
             }
             Source::Inline(_) | Source::Ended => None,
         }
@@ -224,7 +248,9 @@ impl Iterator for Batches {
         };
         let batch = match collated {
             Some(batch) => batch.and_then(|batch| batch.to_device(self.device)),
-            None => Err(self.end().unwrap_or_else(|| worker_error("batches are missing".into()))),
+            None => Err(self
+                .end()
+                .unwrap_or_else(|| worker_error("batches are missing".into()))),
         };
         match batch {
             Ok(_) => self.left -= 1,
@@ -253,7 +279,9 @@ fn worker_error(reason: String) -> Error {
 /// What a panic said, where it said it in words.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_string()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked")
+        .to_string()
 }
 
 #[cfg(test)]
@@ -282,7 +310,9 @@ mod tests {
 
     /// Which examples each batch holds.
     fn order(batches: Batches) -> Vec<Vec<i64>> {
-        batches.map(|batch| Vec::try_from(batch.unwrap().tokens.select(1, 0)).unwrap()).collect()
+        batches
+            .map(|batch| Vec::try_from(batch.unwrap().tokens.select(1, 0)).unwrap())
+            .collect()
     }
 
     fn lengths() -> impl Strategy<Value = Vec<usize>> {
@@ -343,7 +373,10 @@ mod tests {
     #[test]
     fn the_shuffle_is_the_same_on_every_machine() {
         let config = LoaderConfig::new(20).with_seed(7);
-        assert_eq!(loader(&[3, 3, 3, 8, 8, 1, 2], config).plan(2), [vec![4], vec![5, 6, 2, 1], vec![0, 3]]);
+        assert_eq!(
+            loader(&[3, 3, 3, 8, 8, 1, 2], config).plan(2),
+            [vec![4], vec![5, 6, 2, 1], vec![0, 3]]
+        );
     }
 
     #[test]
@@ -358,7 +391,12 @@ mod tests {
             }
             wasted / computed
         };
-        assert!(padding(true) < 0.05 && padding(false) > 0.3, "{} {}", padding(true), padding(false));
+        assert!(
+            padding(true) < 0.05 && padding(false) > 0.3,
+            "{} {}",
+            padding(true),
+            padding(false)
+        );
     }
 
     #[test]
@@ -381,19 +419,30 @@ mod tests {
 
     #[test]
     fn an_error_in_the_thread_reaches_the_caller_and_ends_the_epoch() {
-        let broken: Arc<[Example]> = vec![Example { tokens: vec![SEP, EOS], prefix: 2 }; 3].into();
+        let broken: Arc<[Example]> =
+            vec![Example { tokens: vec![SEP, EOS], prefix: 2 }; 3].into();
         for prefetch in [0, 2] {
             let config = LoaderConfig::new(1).with_prefetch(prefetch);
-            let mut batches = Loader::new(broken.clone(), config, Device::Cpu).unwrap().epoch(0);
-            assert!(batches.next().unwrap().unwrap_err().to_string().starts_with("batch: row 0"));
+            let mut batches =
+                Loader::new(broken.clone(), config, Device::Cpu).unwrap().epoch(0);
+            assert!(batches
+                .next()
+                .unwrap()
+                .unwrap_err()
+                .to_string()
+                .starts_with("batch: row 0"));
             assert!(batches.next().is_none());
         }
     }
 
     #[test]
     fn a_panic_in_the_thread_is_an_error() {
-        let mut batches =
-            Batches::start(vec![vec![0]; 3], |_| resume_unwind(Box::new("out of paper")), 1, Device::Cpu);
+        let mut batches = Batches::start(
+            vec![vec![0]; 3],
+            |_| resume_unwind(Box::new("out of paper")),
+            1,
+            Device::Cpu,
+        );
         let error = batches.next().unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the prefetch thread ended early: out of paper");
         assert!(batches.next().is_none());
@@ -401,11 +450,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_loaded_is_refused() {
-        let error = Loader::new(Arc::new([]), LoaderConfig::new(9), Device::Cpu).unwrap_err();
+        let error =
+            Loader::new(Arc::new([]), LoaderConfig::new(9), Device::Cpu).unwrap_err();
         assert!(error.to_string().contains("no example"), "{error}");
-        let error = Loader::new(examples(&[8]), LoaderConfig::new(9), Device::Cpu).unwrap_err();
+        let error =
+            Loader::new(examples(&[8]), LoaderConfig::new(9), Device::Cpu).unwrap_err();
         assert!(
-            error.to_string().starts_with("tokens_per_batch = 9: the longest example takes 10"),
+            error
+                .to_string()
+                .starts_with("tokens_per_batch = 9: the longest example takes 10"),
             "{error}"
         );
     }

@@ -25,11 +25,17 @@ use self_attention::error::Result;
 /// # Errors
 /// [`Error::UnknownSymbol`](crate::error::Error::UnknownSymbol) for a word outside the vocabulary. The
 /// dictionary keeps no such word.
-pub fn examples(dictionary: &Dictionary, vocabulary: &Vocabulary, split: Split) -> Result<Vec<Example>> {
+pub fn examples(
+    dictionary: &Dictionary,
+    vocabulary: &Vocabulary,
+    split: Split,
+) -> Result<Vec<Example>> {
     dictionary
         .iter()
         .filter(|entry| Split::of(&entry.word) == split)
-        .flat_map(|entry| entry.pronunciations.iter().map(|phonemes| (&entry.word, phonemes)))
+        .flat_map(|entry| {
+            entry.pronunciations.iter().map(|phonemes| (&entry.word, phonemes))
+        })
         .map(|(word, phonemes)| Example::new(vocabulary, word, phonemes))
         .collect()
 }

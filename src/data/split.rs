@@ -64,7 +64,16 @@ mod tests {
     /// If this fails, the split has moved: the shipped model has then seen words of the test part.
     #[test]
     fn words_never_change_sides() {
-        for word in ["though", "through", "tough", "cough", "dough", "enough", "attention", "self"] {
+        for word in [
+            "though",
+            "through",
+            "tough",
+            "cough",
+            "dough",
+            "enough",
+            "attention",
+            "self",
+        ] {
             assert_eq!(Split::of(word), Split::Train, "{word}");
         }
         for word in ["rough", "bough"] {
@@ -76,8 +85,13 @@ mod tests {
     #[test]
     fn the_parts_have_their_sizes() {
         let dictionary = Dictionary::embedded().unwrap();
-        let count = |split| dictionary.iter().filter(|entry| Split::of(&entry.word) == split).count();
-        assert_eq!([Split::Train, Split::Validation, Split::Test].map(count), [112_363, 6_211, 6_229]);
+        let count = |split| {
+            dictionary.iter().filter(|entry| Split::of(&entry.word) == split).count()
+        };
+        assert_eq!(
+            [Split::Train, Split::Validation, Split::Test].map(count),
+            [112_363, 6_211, 6_229]
+        );
     }
 
     #[test]

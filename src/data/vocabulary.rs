@@ -91,9 +91,13 @@ impl Vocabulary {
         }
         let id = |(index, symbol): (usize, char)| {
             let letter = if symbol == '’' { '\'' } else { symbol.to_ascii_lowercase() };
-            LETTERS.find(letter).map(|place| (FIRST_LETTER + place) as i64).ok_or_else(|| {
-                Error::UnknownSymbol { word: letters.to_string(), symbol, position: index + 1 }
-            })
+            LETTERS.find(letter).map(|place| (FIRST_LETTER + place) as i64).ok_or_else(
+                || Error::UnknownSymbol {
+                    word: letters.to_string(),
+                    symbol,
+                    position: index + 1,
+                },
+            )
         };
         letters.chars().enumerate().map(id).collect()
     }
@@ -109,12 +113,17 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::Input`] if no symbol has that id.
     pub fn symbol(&self, id: i64) -> Result<&'static str> {
-        usize::try_from(id).ok().and_then(|id| self.symbols.get(id).copied()).ok_or_else(|| {
-            Error::input(
-                "token id",
-                format!("{id} is not in the vocabulary; its ids are 0 to {}", self.len() - 1),
-            )
-        })
+        usize::try_from(id).ok().and_then(|id| self.symbols.get(id).copied()).ok_or_else(
+            || {
+                Error::input(
+                    "token id",
+                    format!(
+                        "{id} is not in the vocabulary; its ids are 0 to {}",
+                        self.len() - 1
+                    ),
+                )
+            },
+        )
     }
 
     /// The symbols of ids, with spaces between.
@@ -132,12 +141,16 @@ impl Vocabulary {
     // ANCHOR: pronunciation
     pub fn pronunciation(&self, ids: &[i64]) -> Result<Vec<Phoneme>> {
         let phoneme = |&id: &i64| {
-            let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(FIRST_PHONEME));
+            let index =
+                usize::try_from(id).ok().and_then(|id| id.checked_sub(FIRST_PHONEME));
             match index.and_then(Phoneme::from_index) {
                 Some(phoneme) => Ok(phoneme),
                 None => {
                     let symbol = self.symbol(id)?;
-                    Err(Error::input("pronunciation", format!("id {id}, `{symbol}`, is not a phoneme")))
+                    Err(Error::input(
+                        "pronunciation",
+                        format!("id {id}, `{symbol}`, is not a phoneme"),
+                    ))
                 }
             }
         };
@@ -157,12 +170,23 @@ mod tests {
     fn the_order_is_fixed() {
         let vocabulary = Vocabulary::new();
         assert_eq!(vocabulary.len(), 69);
-        for (id, symbol) in [(PAD, "<pad>"), (SEP, "<sep>"), (EOS, "<eos>"), (3, "'"), (4, "a"), (29, "z")] {
+        for (id, symbol) in [
+            (PAD, "<pad>"),
+            (SEP, "<sep>"),
+            (EOS, "<eos>"),
+            (3, "'"),
+            (4, "a"),
+            (29, "z"),
+        ] {
             assert_eq!(vocabulary.symbol(id).unwrap(), symbol);
         }
         assert_eq!(vocabulary.symbol(30).unwrap(), "AA");
         assert_eq!(vocabulary.symbol(68).unwrap(), "ZH");
-        assert!(vocabulary.symbol(69).unwrap_err().to_string().contains("69 is not in the vocabulary"));
+        assert!(vocabulary
+            .symbol(69)
+            .unwrap_err()
+            .to_string()
+            .contains("69 is not in the vocabulary"));
         assert!(vocabulary.symbol(-100).is_err());
     }
 
@@ -173,7 +197,10 @@ mod tests {
             let ids = vocabulary.letters(&entry.word).unwrap();
             assert_eq!(vocabulary.text(&ids).unwrap().replace(' ', ""), entry.word);
             for phonemes in &entry.pronunciations {
-                assert_eq!(&vocabulary.pronunciation(&vocabulary.phonemes(phonemes)).unwrap(), phonemes);
+                assert_eq!(
+                    &vocabulary.pronunciation(&vocabulary.phonemes(phonemes)).unwrap(),
+                    phonemes
+                );
             }
         }
     }
@@ -181,23 +208,35 @@ mod tests {
     #[test]
     fn a_word_is_cleaned_before_it_is_read() {
         let vocabulary = Vocabulary::new();
-        assert_eq!(vocabulary.letters(" Don’T\n").unwrap(), vocabulary.letters("don't").unwrap());
+        assert_eq!(
+            vocabulary.letters(" Don’T\n").unwrap(),
+            vocabulary.letters("don't").unwrap()
+        );
     }
 
     #[test]
     fn an_unknown_symbol_is_named_with_its_place() {
         let vocabulary = Vocabulary::new();
         let error = vocabulary.letters("naïve2").unwrap_err();
-        assert!(matches!(error, Error::UnknownSymbol { symbol: 'ï', position: 3, .. }), "{error}");
+        assert!(
+            matches!(error, Error::UnknownSymbol { symbol: 'ï', position: 3, .. }),
+            "{error}"
+        );
         let error = vocabulary.letters("x-ray").unwrap_err();
-        assert!(matches!(error, Error::UnknownSymbol { symbol: '-', position: 2, .. }), "{error}");
+        assert!(
+            matches!(error, Error::UnknownSymbol { symbol: '-', position: 2, .. }),
+            "{error}"
+        );
         assert!(matches!(vocabulary.letters(" \t"), Err(Error::EmptyWord { .. })));
     }
 
     #[test]
     fn a_pronunciation_ends_at_eos_and_holds_phonemes_only() {
         let vocabulary = Vocabulary::new();
-        assert_eq!(format!("{:?}", vocabulary.pronunciation(&[60, 32, EOS, 4]).unwrap()), "[T, AH]");
+        assert_eq!(
+            format!("{:?}", vocabulary.pronunciation(&[60, 32, EOS, 4]).unwrap()),
+            "[T, AH]"
+        );
         let error = vocabulary.pronunciation(&[60, 4]).unwrap_err().to_string();
         assert_eq!(error, "pronunciation: id 4, `a`, is not a phoneme");
         assert!(vocabulary.pronunciation(&[69]).is_err());

@@ -23,7 +23,11 @@ pub fn longest_word(model: &Transformer) -> usize {
 ///
 /// # Errors
 /// [`Error::EmptyWord`], [`Error::UnknownSymbol`] or [`Error::LongWord`].
-pub fn prompt(model: &Transformer, vocabulary: &Vocabulary, word: &str) -> Result<Vec<i64>> {
+pub fn prompt(
+    model: &Transformer,
+    vocabulary: &Vocabulary,
+    word: &str,
+) -> Result<Vec<i64>> {
     let mut ids = vocabulary.letters(word)?;
     let limit = longest_word(model);
     if ids.len() > limit {
@@ -55,7 +59,8 @@ pub fn greedy<W: AsRef<str>>(
     let mut pronunciations = vec![Vec::new(); words.len()];
     for group in by_length.values().flat_map(|same| same.chunks(GROUP)) {
         let prompts: Vec<&[i64]> = group.iter().map(|(_, prompt)| &prompt[..]).collect();
-        for ((index, _), written) in group.iter().zip(write(model, vocabulary, &prompts)?) {
+        for ((index, _), written) in group.iter().zip(write(model, vocabulary, &prompts)?)
+        {
             pronunciations[*index] = vocabulary.pronunciation(&written)?;
         }
     }
@@ -65,10 +70,16 @@ pub fn greedy<W: AsRef<str>>(
 
 /// Continues prompts of one length until each has written its `<eos>`, or no position is left.
 // ANCHOR: write
-fn write(model: &Transformer, vocabulary: &Vocabulary, prompts: &[&[i64]]) -> Result<Vec<Vec<i64>>> {
+fn write(
+    model: &Transformer,
+    vocabulary: &Vocabulary,
+    prompts: &[&[i64]],
+) -> Result<Vec<Vec<i64>>> {
     let (batch, prefix) = (prompts.len() as i64, prompts[0].len() as i64);
     let device = model.embedding.device();
-    let mut tokens = Tensor::f_from_slice(&prompts.concat())?.f_view([batch, prefix])?.f_to_device(device)?;
+    let mut tokens = Tensor::f_from_slice(&prompts.concat())?
+        .f_view([batch, prefix])?
+        .f_to_device(device)?;
     let prefixes = Tensor::f_full([batch], prefix, (Kind::Int64, device))?;
     let mut ended = Tensor::f_zeros([batch], (Kind::Bool, device))?;
     let phonemes_only = writable(vocabulary, model)?; // [V]
@@ -101,7 +112,10 @@ fn writable(vocabulary: &Vocabulary, model: &Transformer) -> Result<Tensor> {
         match allowed.get_mut(id as usize) {
             Some(allowed) => *allowed = 0.0,
             None => {
-                let reason = format!("the model has no token {id}; this vocabulary has {}", vocabulary.len());
+                let reason = format!(
+                    "the model has no token {id}; this vocabulary has {}",
+                    vocabulary.len()
+                );
                 return Err(Error::config("vocabulary", model.config.vocabulary, reason));
             }
         }
@@ -119,7 +133,8 @@ mod tests {
         tch::manual_seed(5);
         let vocabulary = Vocabulary::new();
         let store = nn::VarStore::new(Device::Cpu);
-        let config = TransformerConfig::new(vocabulary.len() as i64).with_blocks(1).with_width(16);
+        let config =
+            TransformerConfig::new(vocabulary.len() as i64).with_blocks(1).with_width(16);
         let model = config.init(&store.root()).unwrap();
         (store, model, vocabulary)
     }
@@ -127,9 +142,14 @@ mod tests {
     #[test]
     fn a_word_is_pronounced_the_same_alone_and_among_others() {
         let (_store, model, vocabulary) = model();
-        let together = greedy(&model, &vocabulary, &["tough", "a", "though", "cough"]).unwrap();
+        let together =
+            greedy(&model, &vocabulary, &["tough", "a", "though", "cough"]).unwrap();
         for (word, expected) in ["tough", "a", "though", "cough"].iter().zip(&together) {
-            assert_eq!(&greedy(&model, &vocabulary, &[word]).unwrap()[0], expected, "{word}");
+            assert_eq!(
+                &greedy(&model, &vocabulary, &[word]).unwrap()[0],
+                expected,
+                "{word}"
+            );
             assert!(!expected.is_empty() && expected.len() <= 64);
         }
     }
@@ -139,7 +159,10 @@ mod tests {
         let (_store, model, vocabulary) = model();
         let long = "a".repeat(longest_word(&model) + 1);
         let error = greedy(&model, &vocabulary, &["though", &long]).unwrap_err();
-        assert!(matches!(&error, Error::LongWord { length: 32, limit: 31, .. }), "{error}");
+        assert!(
+            matches!(&error, Error::LongWord { length: 32, limit: 31, .. }),
+            "{error}"
+        );
         assert!(matches!(
             greedy(&model, &vocabulary, &["c4t"]),
             Err(Error::UnknownSymbol { symbol: '4', .. })

@@ -23,9 +23,15 @@ use strsim::generic_levenshtein;
 /// # Errors
 /// [`Error::Input`] if there is no word, if the two lists differ in length, or if a word has no reference or
 /// an empty one.
-pub fn word_accuracy<T: PartialEq>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<f64> {
+pub fn word_accuracy<T: PartialEq>(
+    predictions: &[Vec<T>],
+    references: &[Vec<Vec<T>>],
+) -> Result<f64> {
     check(predictions, references)?;
-    let right = predictions.iter().zip(references).filter(|(prediction, listed)| listed.contains(prediction));
+    let right = predictions
+        .iter()
+        .zip(references)
+        .filter(|(prediction, listed)| listed.contains(prediction));
     Ok(right.count() as f64 / predictions.len() as f64)
 }
 // ANCHOR_END: word_accuracy
@@ -38,7 +44,10 @@ pub fn word_accuracy<T: PartialEq>(predictions: &[Vec<T>], references: &[Vec<Vec
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
-pub fn word_error_rate<T: PartialEq>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<f64> {
+pub fn word_error_rate<T: PartialEq>(
+    predictions: &[Vec<T>],
+    references: &[Vec<Vec<T>>],
+) -> Result<f64> {
     Ok(1.0 - word_accuracy(predictions, references)?)
 }
 // ANCHOR_END: word_error_rate
@@ -51,9 +60,13 @@ pub fn word_error_rate<T: PartialEq>(predictions: &[Vec<T>], references: &[Vec<V
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
-pub fn phoneme_error_rate<T: PartialEq>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<f64> {
+pub fn phoneme_error_rate<T: PartialEq>(
+    predictions: &[Vec<T>],
+    references: &[Vec<Vec<T>>],
+) -> Result<f64> {
     let nearest = nearest(predictions, references)?;
-    let edits: usize = predictions.iter().zip(&nearest).map(|(p, r)| generic_levenshtein(p, *r)).sum();
+    let edits: usize =
+        predictions.iter().zip(&nearest).map(|(p, r)| generic_levenshtein(p, *r)).sum();
     let tokens: usize = nearest.iter().map(|reference| reference.len()).sum();
     Ok(edits as f64 / tokens as f64)
 }
@@ -69,21 +82,30 @@ pub fn nearest<'a, T: PartialEq>(
 ) -> Result<Vec<&'a Vec<T>>> {
     check(predictions, references)?;
     let pairs = predictions.iter().zip(references);
-    Ok(pairs.filter_map(|(p, listed)| listed.iter().min_by_key(|r| generic_levenshtein(p, *r))).collect())
+    Ok(pairs
+        .filter_map(|(p, listed)| {
+            listed.iter().min_by_key(|r| generic_levenshtein(p, *r))
+        })
+        .collect())
 }
 
 fn check<T>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<()> {
     let refuse = |problem: String| Err(Error::input("scores", problem));
     if predictions.len() != references.len() {
         let (words, lists) = (predictions.len(), references.len());
-        return refuse(format!("{words} predictions and {lists} lists of references; give as many of each"));
+        return refuse(format!(
+            "{words} predictions and {lists} lists of references; give as many of each"
+        ));
     }
     if predictions.is_empty() {
         return refuse("there is nothing to score; give at least one word".into());
     }
-    let useless = |listed: &Vec<Vec<T>>| listed.is_empty() || listed.iter().any(Vec::is_empty);
+    let useless =
+        |listed: &Vec<Vec<T>>| listed.is_empty() || listed.iter().any(Vec::is_empty);
     if let Some(word) = references.iter().position(useless) {
-        return refuse(format!("word {word}, counted from 0, has no reference or an empty one"));
+        return refuse(format!(
+            "word {word}, counted from 0, has no reference or an empty one"
+        ));
     }
     Ok(())
 }
@@ -110,7 +132,8 @@ pub fn align<'a, T: PartialEq>(predicted: &'a [T], actual: &'a [T]) -> Vec<Pair<
             cost[i][j] = match (i, j) {
                 (0, edits) | (edits, 0) => edits,
                 _ => {
-                    let substitution = cost[i - 1][j - 1] + usize::from(predicted[i - 1] != actual[j - 1]);
+                    let substitution = cost[i - 1][j - 1]
+                        + usize::from(predicted[i - 1] != actual[j - 1]);
                     substitution.min(cost[i][j - 1] + 1).min(cost[i - 1][j] + 1)
                 }
             };
@@ -161,8 +184,15 @@ pub struct F1<T> {
 /// [`Error::Input`] if there is no label or the two lists differ in length.
 pub fn f1<T: Ord + Clone>(predicted: &[T], actual: &[T]) -> Result<F1<T>> {
     if predicted.len() != actual.len() {
-        let problem = format!("{} predicted labels and {} actual ones", predicted.len(), actual.len());
-        return Err(Error::input("F1", format!("{problem}; give as many of each, or align them first")));
+        let problem = format!(
+            "{} predicted labels and {} actual ones",
+            predicted.len(),
+            actual.len()
+        );
+        return Err(Error::input(
+            "F1",
+            format!("{problem}; give as many of each, or align them first"),
+        ));
     }
     f1_aligned(predicted.iter().map(Some).zip(actual.iter().map(Some)))
 }
@@ -171,7 +201,9 @@ pub fn f1<T: Ord + Clone>(predicted: &[T], actual: &[T]) -> Result<F1<T>> {
 ///
 /// # Errors
 /// [`Error::Input`] if there is no pair with a token in it.
-pub fn f1_aligned<'a, T: Ord + Clone + 'a>(pairs: impl IntoIterator<Item = Pair<'a, T>>) -> Result<F1<T>> {
+pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
+    pairs: impl IntoIterator<Item = Pair<'a, T>>,
+) -> Result<F1<T>> {
     let mut classes: BTreeMap<T, Counts> = BTreeMap::new();
     for (predicted, actual) in pairs {
         let right = predicted == actual;
@@ -233,18 +265,28 @@ const MAX_ORDER: usize = 4;
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
-pub fn bleu<T: Eq + Hash>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<f64> {
+pub fn bleu<T: Eq + Hash>(
+    predictions: &[Vec<T>],
+    references: &[Vec<Vec<T>>],
+) -> Result<f64> {
     check(predictions, references)?;
     let (mut matched, mut total) = ([0; MAX_ORDER], [0; MAX_ORDER]);
     let (mut predicted_length, mut reference_length) = (0, 0);
     for (prediction, listed) in predictions.iter().zip(references) {
         predicted_length += prediction.len();
         let closeness = |length: &usize| (length.abs_diff(prediction.len()), *length);
-        reference_length += listed.iter().map(Vec::len).min_by_key(closeness).unwrap_or(0);
+        reference_length +=
+            listed.iter().map(Vec::len).min_by_key(closeness).unwrap_or(0);
         for order in 1..=MAX_ORDER {
-            let listed: Vec<_> = listed.iter().map(|reference| ngrams(reference, order)).collect();
+            let listed: Vec<_> =
+                listed.iter().map(|reference| ngrams(reference, order)).collect();
             for (ngram, count) in ngrams(prediction, order) {
-                let most = listed.iter().filter_map(|ngrams| ngrams.get(ngram)).max().copied().unwrap_or(0);
+                let most = listed
+                    .iter()
+                    .filter_map(|ngrams| ngrams.get(ngram))
+                    .max()
+                    .copied()
+                    .unwrap_or(0);
                 matched[order - 1] += count.min(most);
                 total[order - 1] += count;
             }
@@ -254,9 +296,13 @@ pub fn bleu<T: Eq + Hash>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) ->
         return Ok(0.0);
     }
 
-    let precisions = matched.iter().zip(&total).map(|(&matched, &total)| matched as f64 / total as f64);
+    let precisions = matched
+        .iter()
+        .zip(&total)
+        .map(|(&matched, &total)| matched as f64 / total as f64);
     let mean = (precisions.map(f64::ln).sum::<f64>() / MAX_ORDER as f64).exp();
-    let brevity = (1.0 - reference_length as f64 / predicted_length as f64).exp().min(1.0);
+    let brevity =
+        (1.0 - reference_length as f64 / predicted_length as f64).exp().min(1.0);
     Ok(brevity * mean)
 }
 
@@ -293,9 +339,13 @@ impl Scores {
     ///
     /// # Errors
     /// Those of [`word_accuracy`].
-    pub fn of<T: Ord + Hash + Clone>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<Self> {
+    pub fn of<T: Ord + Hash + Clone>(
+        predictions: &[Vec<T>],
+        references: &[Vec<Vec<T>>],
+    ) -> Result<Self> {
         let nearest = nearest(predictions, references)?;
-        let f1 = f1_aligned(predictions.iter().zip(nearest).flat_map(|(p, r)| align(p, r)))?;
+        let f1 =
+            f1_aligned(predictions.iter().zip(nearest).flat_map(|(p, r)| align(p, r)))?;
         Ok(Self {
             words: predictions.len(),
             word_error_rate: word_error_rate(predictions, references)?,
@@ -332,7 +382,11 @@ mod tests {
     /// Lines of `prediction = reference / another reference`.
     fn corpus(text: &str) -> (Vec<Vec<&str>>, Vec<Vec<Vec<&str>>>) {
         let lines = text.lines().filter_map(|line| line.split_once('='));
-        lines.map(|(p, references)| (tokens(p), references.split('/').map(tokens).collect())).unzip()
+        lines
+            .map(|(p, references)| {
+                (tokens(p), references.split('/').map(tokens).collect())
+            })
+            .unzip()
     }
 
     fn bleu_of(text: &str) -> f64 {
@@ -364,7 +418,10 @@ mod tests {
     #[test]
     fn the_phoneme_error_rate_equals_that_of_jiwer_4_0_0() {
         let (predictions, references) = corpus(SIX_WORDS);
-        close(phoneme_error_rate(&predictions, &references).unwrap(), 0.22727272727272727);
+        close(
+            phoneme_error_rate(&predictions, &references).unwrap(),
+            0.22727272727272727,
+        );
         // 5 of 22
     }
 
@@ -391,9 +448,24 @@ mod tests {
         close(f1.micro, 0.6923076923076923);
         close(f1.macro_average, 0.5878787878787879);
         let thirds = 2.0 / 3.0;
-        let expected = [("AA", 0.0), ("AH", thirds), ("AO", 0.0), ("F", 0.8), ("K", 1.0), ("M", 0.0)];
-        let expected = expected.into_iter().chain([("N", thirds), ("R", 1.0), ("T", thirds), ("TH", 1.0)]);
-        assert!(f1.per_class.iter().eq(expected.chain([("UW", thirds)]).collect::<BTreeMap<_, _>>().iter()));
+        let expected = [
+            ("AA", 0.0),
+            ("AH", thirds),
+            ("AO", 0.0),
+            ("F", 0.8),
+            ("K", 1.0),
+            ("M", 0.0),
+        ];
+        let expected = expected.into_iter().chain([
+            ("N", thirds),
+            ("R", 1.0),
+            ("T", thirds),
+            ("TH", 1.0),
+        ]);
+        assert!(f1
+            .per_class
+            .iter()
+            .eq(expected.chain([("UW", thirds)]).collect::<BTreeMap<_, _>>().iter()));
     }
 
     #[test]
@@ -407,8 +479,10 @@ mod tests {
     #[test]
     fn alignment_prefers_substitutions_seen_from_the_end() {
         let pairs = align(&["T", "AH", "F"], &["T", "AW", "L", "F"]);
-        let shown: Vec<_> =
-            pairs.iter().map(|(p, a)| [p.map_or("–", |p| *p), a.map_or("–", |a| *a)].concat()).collect();
+        let shown: Vec<_> = pairs
+            .iter()
+            .map(|(p, a)| [p.map_or("–", |p| *p), a.map_or("–", |a| *a)].concat())
+            .collect();
         assert_eq!(shown, ["TT", "–AW", "AHL", "FF"]);
     }
 
@@ -417,7 +491,9 @@ mod tests {
         close(bleu_of(SIX_WORDS), 0.5156007019578839);
         // Predictions shorter than every reference: the brevity penalty.
         close(
-            bleu_of("AH T EH N CH = AH T EH N CH AH N\nS EH L F = S EH L F S / S EH L F S T"),
+            bleu_of(
+                "AH T EH N CH = AH T EH N CH AH N\nS EH L F = S EH L F S / S EH L F S T",
+            ),
             0.7165313105737896,
         );
         // Two references equally close in length: the shorter counts.
@@ -444,7 +520,10 @@ mod tests {
             BLEU-4               51.56 %"#]]
         .assert_eq(&scores.to_string());
         let json = serde_json::to_string(&scores).unwrap();
-        assert_eq!(serde_json::from_str::<Scores>(&json).unwrap().to_string(), scores.to_string());
+        assert_eq!(
+            serde_json::from_str::<Scores>(&json).unwrap().to_string(),
+            scores.to_string()
+        );
     }
 
     #[test]
@@ -453,11 +532,18 @@ mod tests {
             Scores::of(predictions, references).unwrap_err().to_string()
         };
         assert!(refused(&[], &[]).contains("nothing to score"));
-        assert!(refused(&[vec![1]], &[]).contains("1 predictions and 0 lists of references"));
-        assert!(refused(&[vec![1]], &[vec![]]).contains("word 0, counted from 0, has no reference"));
-        assert!(refused(&[vec![1], vec![1]], &[vec![vec![1]], vec![vec![1], vec![]]]).contains("word 1"));
+        assert!(
+            refused(&[vec![1]], &[]).contains("1 predictions and 0 lists of references")
+        );
+        assert!(refused(&[vec![1]], &[vec![]])
+            .contains("word 0, counted from 0, has no reference"));
+        assert!(refused(&[vec![1], vec![1]], &[vec![vec![1]], vec![vec![1], vec![]]])
+            .contains("word 1"));
         assert!(f1::<u8>(&[], &[]).is_err());
-        assert!(f1(&[1], &[1, 2]).unwrap_err().to_string().contains("1 predicted labels and 2 actual"));
+        assert!(f1(&[1], &[1, 2])
+            .unwrap_err()
+            .to_string()
+            .contains("1 predicted labels and 2 actual"));
         assert!(f1_aligned::<u8>([(None, None)]).is_err());
     }
 

@@ -58,15 +58,19 @@ impl Pronouncer {
         let vocabulary = Vocabulary::new();
         let ours = vocabulary.symbols();
         if card.vocabulary != ours || card.model.vocabulary != ours.len() as i64 {
-            let problem =
-                format!("is for another vocabulary; this program has the {} tokens {ours:?}", ours.len());
+            let problem = format!(
+                "is for another vocabulary; this program has the {} tokens {ours:?}",
+                ours.len()
+            );
             return Err(Error::file(Card::path(weights), problem));
         }
         let store = nn::VarStore::new(device);
         let model = card.model.init(&store.root())?;
         let found = Checkpoint::read(weights)?;
         let parameters = store.variables();
-        if let Some(name) = found.tensors.keys().find(|name| !parameters.contains_key(*name)) {
+        if let Some(name) =
+            found.tensors.keys().find(|name| !parameters.contains_key(*name))
+        {
             let problem = format!(
                 "has a tensor `{name}` that the model on its card lacks; the two do not belong together"
             );
@@ -99,9 +103,14 @@ impl Pronouncer {
 /// # Errors
 /// What the model or the scores refuse.
 // ANCHOR: evaluate
-pub fn evaluate(model: &Transformer, vocabulary: &Vocabulary, entries: &[&Entry]) -> Result<Scores> {
+pub fn evaluate(
+    model: &Transformer,
+    vocabulary: &Vocabulary,
+    entries: &[&Entry],
+) -> Result<Scores> {
     let words: Vec<&str> = entries.iter().map(|entry| entry.word.as_str()).collect();
-    let listed: Vec<_> = entries.iter().map(|entry| entry.pronunciations.clone()).collect();
+    let listed: Vec<_> =
+        entries.iter().map(|entry| entry.pronunciations.clone()).collect();
     Scores::of(&greedy(model, vocabulary, &words)?, &listed)
 }
 // ANCHOR_END: evaluate
@@ -133,8 +142,8 @@ impl Card {
     /// [`Error::Io`] if it cannot be written.
     pub fn write(&self, weights: &Path) -> Result<()> {
         let path = Self::path(weights);
-        let text =
-            serde_json::to_string_pretty(self).map_err(|error| Error::file(&path, error.to_string()))?;
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::file(&path, error.to_string()))?;
         write_whole(&path, (text + "\n").as_bytes())
     }
 }

@@ -31,19 +31,25 @@ impl Checkpoint {
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut floats = Vec::with_capacity(self.tensors.len());
         for (name, tensor) in &self.tensors {
-            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+            let shape: Vec<usize> =
+                tensor.size().iter().map(|&size| size as usize).collect();
             let mut numbers = vec![0f32; tensor.numel()];
             let flat = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
             flat.f_copy_data(&mut numbers, tensor.numel())?;
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             floats.push((name, shape, bytes));
         }
         let views = floats
             .iter()
-            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .map(|(name, shape, bytes)| {
+                Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .and_then(|views| serialize(views, Some(self.texts.clone())))
-            .map_err(|error| Error::file(path, format!("cannot be put together: {error}")))?;
+            .map_err(|error| {
+                Error::file(path, format!("cannot be put together: {error}"))
+            })?;
         write_whole(path, &views)
     }
 
@@ -54,17 +60,31 @@ impl Checkpoint {
     /// than 32-bit floats.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
-        let damaged =
-            |error| Error::file(path, format!("is cut short or damaged ({error}); get it or train it again"));
-        let texts =
-            SafeTensors::read_metadata(&bytes).map_err(damaged)?.1.metadata().clone().unwrap_or_default();
+        let damaged = |error| {
+            Error::file(
+                path,
+                format!("is cut short or damaged ({error}); get it or train it again"),
+            )
+        };
+        let texts = SafeTensors::read_metadata(&bytes)
+            .map_err(damaged)?
+            .1
+            .metadata()
+            .clone()
+            .unwrap_or_default();
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
             if view.dtype() != Dtype::F32 {
-                return Err(Error::file(path, format!("`{name}` holds {:?}; expected F32", view.dtype())));
+                return Err(Error::file(
+                    path,
+                    format!("`{name}` holds {:?}; expected F32", view.dtype()),
+                ));
             }
             let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?);
+            tensors.insert(
+                name,
+                Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?,
+            );
         }
         Ok(Self { tensors, texts })
     }
@@ -74,7 +94,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::File`] that names the tensor that is missing or has another shape.
-    pub fn restore(&self, targets: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+    pub fn restore(
+        &self,
+        targets: impl IntoIterator<Item = (String, Tensor)>,
+        path: &Path,
+    ) -> Result<()> {
         let mut pairs = Vec::new();
         for (name, target) in targets {
             let Some(source) = self.tensors.get(&name) else {
@@ -92,7 +116,9 @@ impl Checkpoint {
             }
             pairs.push((target, source));
         }
-        no_grad(|| pairs.into_iter().try_for_each(|(mut target, source)| target.f_copy_(source)))?;
+        no_grad(|| {
+            pairs.into_iter().try_for_each(|(mut target, source)| target.f_copy_(source))
+        })?;
         Ok(())
     }
 }
@@ -108,7 +134,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(Error::io(path))?;
     file.persist(path).map_err(|error| Error::io(path)(error.error))?;
     Ok(())
 }
@@ -138,10 +166,18 @@ mod tests {
         assert_eq!(read.texts, written.texts);
         assert_eq!(read.tensors["a"], written.tensors["a"]);
         let bits = |tensor: &Tensor| {
-            Vec::<f32>::try_from(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            Vec::<f32>::try_from(tensor)
+                .unwrap()
+                .into_iter()
+                .map(f32::to_bits)
+                .collect::<Vec<_>>()
         };
         assert_eq!(bits(&read.tensors["b.c"]), bits(&written.tensors["b.c"]));
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file was left");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
     }
 
     #[test]
@@ -162,10 +198,16 @@ mod tests {
         let path = Path::new("other.safetensors");
         let first = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
         let wrong = Tensor::zeros([4], (Kind::Float, Device::Cpu));
-        let targets = [("a".to_owned(), first.shallow_clone()), ("b.c".to_owned(), wrong)];
+        let targets =
+            [("a".to_owned(), first.shallow_clone()), ("b.c".to_owned(), wrong)];
         let error = checkpoint().restore(targets, path).unwrap_err();
-        assert!(error.to_string().contains("`b.c` is [3] and the model needs [4]"), "{error}");
-        let error = checkpoint().restore([("d".to_owned(), first.shallow_clone())], path).unwrap_err();
+        assert!(
+            error.to_string().contains("`b.c` is [3] and the model needs [4]"),
+            "{error}"
+        );
+        let error = checkpoint()
+            .restore([("d".to_owned(), first.shallow_clone())], path)
+            .unwrap_err();
         assert!(error.to_string().contains("has no tensor `d`"), "{error}");
         assert_eq!(first, first.zeros_like());
     }

@@ -37,7 +37,10 @@ pub fn read(path: &Path) -> Result<Vec<EpochRecord>> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let record = |(index, line)| {
         serde_json::from_str(line).map_err(|error| {
-            Error::file(path, format!("line {} is not a record of an epoch: {error}", index + 1))
+            Error::file(
+                path,
+                format!("line {} is not a record of an epoch: {error}", index + 1),
+            )
         })
     };
     text.lines().enumerate().map(record).collect()
@@ -53,7 +56,8 @@ pub fn read(path: &Path) -> Result<Vec<EpochRecord>> {
 pub fn write(path: &Path, records: &[EpochRecord]) -> Result<()> {
     let mut text = String::new();
     for record in records {
-        let line = serde_json::to_string(record).map_err(|error| Error::file(path, error.to_string()))?;
+        let line = serde_json::to_string(record)
+            .map_err(|error| Error::file(path, error.to_string()))?;
         text.push_str(&line);
         text.push('\n');
     }

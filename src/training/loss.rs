@@ -18,29 +18,49 @@ use self_attention::error::{Error, Result};
 /// # Errors
 /// [`Error::Shape`] if the two do not belong together; [`Error::Config`] unless `0 ≤ ε < 1`.
 // ANCHOR: cross_entropy
-pub fn cross_entropy(logits: &Tensor, targets: &Tensor, label_smoothing: f64) -> Result<Tensor> {
+pub fn cross_entropy(
+    logits: &Tensor,
+    targets: &Tensor,
+    label_smoothing: f64,
+) -> Result<Tensor> {
     check(logits, targets, label_smoothing)?;
     let logits = logits.f_flatten(0, 1)?; // [B·T, V]
     let targets = targets.f_flatten(0, 1)?; // [B·T]
     let no_weights = None::<&Tensor>;
-    Ok(logits.f_cross_entropy_loss(&targets, no_weights, Reduction::Mean, IGNORED, label_smoothing)?)
+    Ok(logits.f_cross_entropy_loss(
+        &targets,
+        no_weights,
+        Reduction::Mean,
+        IGNORED,
+        label_smoothing,
+    )?)
 }
 // ANCHOR_END: cross_entropy
 
 fn check(logits: &Tensor, targets: &Tensor, label_smoothing: f64) -> Result<()> {
     if !(0.0..1.0).contains(&label_smoothing) {
-        return Err(Error::config("label_smoothing", label_smoothing, "a share is at least 0 and below 1"));
+        return Err(Error::config(
+            "label_smoothing",
+            label_smoothing,
+            "a share is at least 0 and below 1",
+        ));
     }
     match (&logits.size()[..], &targets.size()[..]) {
-        ([batch, positions, _], [rows, columns]) if batch == rows && positions == columns => Ok(()),
+        ([batch, positions, _], [rows, columns])
+            if batch == rows && positions == columns =>
+        {
+            Ok(())
+        }
         ([batch, positions, _], found) => Err(Error::Shape {
             what: "loss: targets",
             expected: format!("[B = {batch}, T = {positions}], as in the logits"),
             found: found.to_vec(),
         }),
-        (found, _) => {
-            Err(Error::Shape { what: "loss: logits", expected: "[B, T, V]".into(), found: found.to_vec() })
-        }
+        (found, _) => Err(Error::Shape {
+            what: "loss: logits",
+            expected: "[B, T, V]".into(),
+            found: found.to_vec(),
+        }),
     }
 }
 
@@ -64,7 +84,8 @@ mod tests {
         let sum = 1f64.exp() + 2f64.exp() + 0.5f64.exp();
         let [first, second] = [-(2f64.exp() / sum).ln(), 3f64.ln()];
         assert!((loss(&[1, 0], 0.0) - (first + second) / 2.0).abs() < 1e-12);
-        let spread = [1.0, 2.0, 0.5].map(|logit: f64| sum.ln() - logit).iter().sum::<f64>() / 3.0;
+        let spread =
+            [1.0, 2.0, 0.5].map(|logit: f64| sum.ln() - logit).iter().sum::<f64>() / 3.0;
         assert!((loss(&[1, IGNORED], 0.3) - (0.7 * first + 0.3 * spread)).abs() < 1e-12);
     }
 

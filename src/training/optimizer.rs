@@ -61,14 +61,20 @@ impl AdamW {
     /// # Errors
     /// [`Error::Torch`] if libtorch cannot make the moments.
     pub fn new(store: &nn::VarStore, config: AdamWConfig) -> Result<Self> {
-        let mut named: Vec<_> =
-            store.variables().into_iter().filter(|(_, value)| value.requires_grad()).collect();
+        let mut named: Vec<_> = store
+            .variables()
+            .into_iter()
+            .filter(|(_, value)| value.requires_grad())
+            .collect();
         named.sort_by(|a, b| a.0.cmp(&b.0));
         let parameters = named
             .into_iter()
             .map(|(name, value)| {
                 let (first, second) = (value.f_zeros_like()?, value.f_zeros_like()?);
-                let [first, second] = [first.f_set_requires_grad(false)?, second.f_set_requires_grad(false)?];
+                let [first, second] = [
+                    first.f_set_requires_grad(false)?,
+                    second.f_set_requires_grad(false)?,
+                ];
                 let decays = value.dim() >= 2;
                 Ok(Parameter { name, value, first, second, decays })
             })
@@ -118,7 +124,8 @@ impl AdamW {
     pub fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
-        let [seen1, seen2] = [beta1, beta2].map(|beta| 1.0 - beta.powf(self.steps as f64));
+        let [seen1, seen2] =
+            [beta1, beta2].map(|beta| 1.0 - beta.powf(self.steps as f64));
         no_grad(|| {
             for Parameter { value, first, second, decays, .. } in &mut self.parameters {
                 let gradient = value.f_grad()?;
@@ -193,7 +200,9 @@ pub(crate) fn check(config: &AdamWConfig) -> Result<()> {
             return Err(Error::config(setting, beta, "must be at least 0 and below 1"));
         }
     }
-    for (setting, value) in [("epsilon", config.epsilon), ("weight_decay", config.weight_decay)] {
+    for (setting, value) in
+        [("epsilon", config.epsilon), ("weight_decay", config.weight_decay)]
+    {
         if !(value.is_finite() && value >= 0.0) {
             return Err(Error::config(setting, value, "must be finite and not negative"));
         }
@@ -224,9 +233,10 @@ mod tests {
         let (ours_store, ours) = store();
         let mut optimizer = AdamW::new(&ours_store, config).unwrap();
         let (theirs_store, theirs) = store();
-        let mut reference = nn::AdamW { beta1: 0.9, beta2: 0.98, wd: 0.0, eps: 1e-8, amsgrad: false }
-            .build(&theirs_store, 0.01)
-            .unwrap();
+        let mut reference =
+            nn::AdamW { beta1: 0.9, beta2: 0.98, wd: 0.0, eps: 1e-8, amsgrad: false }
+                .build(&theirs_store, 0.01)
+                .unwrap();
         for _ in 0..20 {
             optimizer.zero_grad();
             loss(&ours).backward();

@@ -51,13 +51,13 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             epochs: 12,
-            tokens_per_batch: 4096,
-            learning_rate: 3e-3,
+            tokens_per_batch: 2048,
+            learning_rate: 2e-3,
             warm_up: 0.05,
             optimizer: AdamWConfig::default(),
             clip: 1.0,
             label_smoothing: 0.05,
-            dropout: 0.1,
+            dropout: 0.02,
             seed: 1,
         }
     }
@@ -69,13 +69,19 @@ impl TrainingConfig {
         if self.epochs == 0 {
             return Err(Error::config("epochs", self.epochs, "must be at least 1"));
         }
-        for (setting, value) in [("learning_rate", self.learning_rate), ("clip", self.clip)] {
+        for (setting, value) in
+            [("learning_rate", self.learning_rate), ("clip", self.clip)]
+        {
             if !positive(value) {
                 return Err(Error::config(setting, value, "must be finite and above 0"));
             }
         }
         if !(0.0..=1.0).contains(&self.warm_up) {
-            return Err(Error::config("warm_up", self.warm_up, "a share is between 0 and 1"));
+            return Err(Error::config(
+                "warm_up",
+                self.warm_up,
+                "a share is between 0 and 1",
+            ));
         }
         optimizer::check(&self.optimizer)?;
         Dropout::new(self.dropout, self.seed).map(drop)
@@ -106,7 +112,16 @@ struct Sums {
     seconds: f64,
 }
 
-/// What a run tells of a step to whoever watches it.
+/// What a run tells whoever watches it.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress {
+    /// A step was taken.
+    Step(Step),
+    /// An epoch is complete.
+    Epoch(EpochRecord),
+}
+
+/// How a step went.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// The epoch it belongs to, from 1.
@@ -158,11 +173,13 @@ impl Trainer {
         let store = nn::VarStore::new(device);
         let model = model.init(&store.root())?;
         let loader = |examples| {
-            let loader = LoaderConfig::new(config.tokens_per_batch).with_seed(config.seed);
+            let loader =
+                LoaderConfig::new(config.tokens_per_batch).with_seed(config.seed);
             Loader::new(Arc::<[Example]>::from(examples), loader, device)
         };
         let (training, validation) = (loader(training)?, loader(validation)?);
-        let total: u64 = (0..config.epochs).map(|epoch| training.batches(epoch) as u64).sum();
+        let total: u64 =
+            (0..config.epochs).map(|epoch| training.batches(epoch) as u64).sum();
         let schedule = Schedule {
             peak: config.learning_rate,
             warm_up: (config.warm_up * total as f64).round() as u64,
@@ -192,25 +209,24 @@ impl Trainer {
         Self { checkpoint_every, ..self }
     }
 
-    /// Trains until all epochs are done, and says of each step how it went.
+    /// Trains until all epochs are done, and tells how each step and each epoch went.
     ///
     /// # Errors
     /// [`Error::Io`] if the checkpoint or the log cannot be written; [`Error::Config`] if the loss is no longer a number;
     /// and what the model or libtorch refuses.
     // ANCHOR: run
-    pub fn run(&mut self, mut watch: impl FnMut(&Step)) -> Result<()> {
+    pub fn run(&mut self, mut watch: impl FnMut(Progress)) -> Result<()> {
         while self.state.epochs < self.config.epochs {
             let epoch = self.state.epochs;
             let mut saved = Instant::now();
             for batch in self.training.epoch_from(epoch, self.state.batches) {
-                let step = self.step(&batch?)?;
-                watch(&step);
+                watch(Progress::Step(self.step(&batch?)?));
                 if saved.elapsed() >= self.checkpoint_every {
                     self.save()?;
                     saved = Instant::now();
                 }
             }
-            self.end_epoch()?;
+            watch(Progress::Epoch(self.end_epoch()?));
             self.save()?;
         }
         Ok(())
@@ -222,7 +238,10 @@ impl Trainer {
     fn step(&mut self, batch: &Batch) -> Result<Step> {
         let started = Instant::now();
         let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
-        let dropout = Dropout::new(self.config.dropout, self.config.seed.wrapping_add(self.state.steps))?;
+        let dropout = Dropout::new(
+            self.config.dropout,
+            self.config.seed.wrapping_add(self.state.steps),
+        )?;
 
         let loss = self.loss(batch, &dropout)?;
         self.optimizer.zero_grad();
@@ -232,9 +251,15 @@ impl Trainer {
 
         let (loss, targets) = (loss.f_double_value(&[])?, count_targets(batch)?);
         if !loss.is_finite() {
-            let reason =
-                format!("the loss became {loss} at step {}; try a smaller one", self.state.steps + 1);
-            return Err(Error::config("learning_rate", self.config.learning_rate, reason));
+            let reason = format!(
+                "the loss became {loss} at step {}; try a smaller one",
+                self.state.steps + 1
+            );
+            return Err(Error::config(
+                "learning_rate",
+                self.config.learning_rate,
+                reason,
+            ));
         }
         let State { epochs, batches, steps, sums, .. } = &mut self.state;
         *batches += 1;
@@ -244,14 +269,21 @@ impl Trainer {
         sums.gradient_norm += gradient_norm;
         sums.seconds += started.elapsed().as_secs_f64();
         let (epoch, total) = (*epochs + 1, self.schedule.total);
-        Ok(Step { epoch, steps: *steps, total, loss: sums.loss / sums.targets, learning_rate })
+        Ok(Step {
+            epoch,
+            steps: *steps,
+            total,
+            loss: sums.loss / sums.targets,
+            learning_rate,
+        })
     }
     // ANCHOR_END: step
 
     /// The loss of a batch.
     // ANCHOR: loss
     fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
-        let mask = prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
+        let mask =
+            prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
         let prediction = self.model.forward(&batch.tokens, Some(&mask), dropout)?; // [B, T, V]
         cross_entropy(&prediction.logits, &batch.targets, self.config.label_smoothing)
     }
@@ -267,7 +299,8 @@ impl Trainer {
         for batch in self.validation.epoch(0) {
             let batch = batch?;
             let count = count_targets(&batch)?;
-            loss += count * no_grad(|| self.loss(&batch, &Dropout::off()))?.f_double_value(&[])?;
+            loss += count
+                * no_grad(|| self.loss(&batch, &Dropout::off()))?.f_double_value(&[])?;
             targets += count;
         }
         Ok(loss / targets)
@@ -275,12 +308,12 @@ impl Trainer {
     // ANCHOR_END: validation_loss
 
     /// Closes an epoch with its record, and starts the next from its first batch.
-    fn end_epoch(&mut self) -> Result<()> {
+    fn end_epoch(&mut self) -> Result<EpochRecord> {
         let started = Instant::now();
         let validation_loss = self.validation_loss()?;
         let State { epochs, batches, steps, sums, records } = &mut self.state;
         *epochs += 1;
-        records.push(EpochRecord {
+        let record = EpochRecord {
             epoch: *epochs,
             steps: *steps,
             learning_rate: self.schedule.learning_rate(*steps),
@@ -288,9 +321,11 @@ impl Trainer {
             validation_loss,
             gradient_norm: sums.gradient_norm / *batches as f64,
             seconds: sums.seconds + started.elapsed().as_secs_f64(),
-        });
+        };
+        records.push(record);
         (*batches, *sums) = (0, Sums::default());
-        log::write(&self.log, records)
+        log::write(&self.log, records)?;
+        Ok(record)
     }
 
     /// What was recorded of the epochs that are complete.
@@ -305,7 +340,10 @@ impl Trainer {
 
     /// The parameters of the model under their names.
     pub fn parameters(&self) -> Checkpoint {
-        Checkpoint { tensors: self.store.variables().into_iter().collect(), ..Checkpoint::default() }
+        Checkpoint {
+            tensors: self.store.variables().into_iter().collect(),
+            ..Checkpoint::default()
+        }
     }
 
     /// Keeps everything the run needs to go on.
@@ -316,7 +354,8 @@ impl Trainer {
         }
         let state = serde_json::to_string(&self.state);
         for (key, text) in [("settings", self.settings()), ("state", state)] {
-            let text = text.map_err(|error| Error::file(&self.checkpoint, error.to_string()))?;
+            let text =
+                text.map_err(|error| Error::file(&self.checkpoint, error.to_string()))?;
             checkpoint.texts.insert(key.to_owned(), text);
         }
         checkpoint.write(&self.checkpoint)
@@ -327,15 +366,23 @@ impl Trainer {
         let path = &self.checkpoint;
         let checkpoint = Checkpoint::read(path)?;
         let text = |key: &str| {
-            let missing =
-                || Error::file(path, format!("has no {key}; it is not a checkpoint of a training run"));
+            let missing = || {
+                Error::file(
+                    path,
+                    format!("has no {key}; it is not a checkpoint of a training run"),
+                )
+            };
             checkpoint.texts.get(key).ok_or_else(missing)
         };
-        let unreadable =
-            |error: serde_json::Error| Error::file(path, format!("has a state that cannot be read: {error}"));
-        let settings: serde_json::Value = serde_json::from_str(text("settings")?).map_err(unreadable)?;
-        let ours: serde_json::Value =
-            self.settings().and_then(|own| serde_json::from_str(&own)).map_err(unreadable)?;
+        let unreadable = |error: serde_json::Error| {
+            Error::file(path, format!("has a state that cannot be read: {error}"))
+        };
+        let settings: serde_json::Value =
+            serde_json::from_str(text("settings")?).map_err(unreadable)?;
+        let ours: serde_json::Value = self
+            .settings()
+            .and_then(|own| serde_json::from_str(&own))
+            .map_err(unreadable)?;
         if settings != ours {
             let problem = format!(
                 "was made with other settings: {settings}; this run has {ours}. \
@@ -357,9 +404,13 @@ impl Trainer {
 
     /// Everything that changes from step to step: parameters and moments.
     fn named_tensors(&self) -> Vec<(String, Tensor)> {
-        let parameters =
-            self.store.variables().into_iter().map(|(name, tensor)| (format!("model.{name}"), tensor));
-        let moments = self.optimizer.moments().map(|(name, tensor)| (name, tensor.shallow_clone()));
+        let parameters = self
+            .store
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (format!("model.{name}"), tensor));
+        let moments =
+            self.optimizer.moments().map(|(name, tensor)| (name, tensor.shallow_clone()));
         parameters.chain(moments).collect()
     }
 }

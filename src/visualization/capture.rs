@@ -37,7 +37,11 @@ impl Capture {
     /// # Errors
     /// What the model refuses: see [`prompt`].
     // ANCHOR: of
-    pub fn of(pronouncer: &Pronouncer, word: &str, pronunciation: &[Phoneme]) -> Result<Self> {
+    pub fn of(
+        pronouncer: &Pronouncer,
+        word: &str,
+        pronunciation: &[Phoneme],
+    ) -> Result<Self> {
         let Pronouncer { model, vocabulary } = pronouncer;
         let mut ids = prompt(model, vocabulary, word)?;
         let prefix = ids.len();
@@ -46,8 +50,12 @@ impl Capture {
         let tokens = Tensor::f_from_slice(&ids)?.f_unsqueeze(0)?.f_to_device(device)?; // [B = 1, T]
         let prefixes = Tensor::f_full([1], prefix as i64, (Kind::Int64, device))?;
         let mask = Mask::prefix(&prefixes, ids.len() as i64)?;
-        let prediction = no_grad(|| model.forward(&tokens, Some(&mask), &Dropout::off()))?;
-        let tokens = ids.iter().map(|&id| Ok(vocabulary.symbol(id)?.to_owned())).collect::<Result<_>>()?;
+        let prediction =
+            no_grad(|| model.forward(&tokens, Some(&mask), &Dropout::off()))?;
+        let tokens = ids
+            .iter()
+            .map(|&id| Ok(vocabulary.symbol(id)?.to_owned()))
+            .collect::<Result<_>>()?;
         let weights = prediction.weights.iter().map(heads).collect::<Result<_>>()?;
         Ok(Self { word: word.to_owned(), tokens, prefix, weights })
     }
@@ -61,17 +69,30 @@ impl Capture {
     /// # Errors
     /// [`Error::Input`] if the model has no such block or head.
     pub fn heatmap(&self, block: usize, head: usize) -> Result<Heatmap> {
-        let weights = self.weights.get(block).and_then(|heads| heads.get(head)).ok_or_else(|| {
-            let heads = self.weights.first().map_or(0, Vec::len);
-            let problem = format!("block {block}, head {head}: there are {} × {heads}", self.weights.len());
-            Error::input("heatmap", format!("{problem}, counted from 0"))
-        })?;
+        let weights =
+            self.weights.get(block).and_then(|heads| heads.get(head)).ok_or_else(
+                || {
+                    let heads = self.weights.first().map_or(0, Vec::len);
+                    let problem = format!(
+                        "block {block}, head {head}: there are {} × {heads}",
+                        self.weights.len()
+                    );
+                    Error::input("heatmap", format!("{problem}, counted from 0"))
+                },
+            )?;
         let letters = self.prefix - 1;
         let said = &self.tokens[self.prefix..];
-        let rows = weights[letters..].iter().take(said.len()).map(|row| row[..letters].to_vec()).collect();
+        let rows = weights[letters..]
+            .iter()
+            .take(said.len())
+            .map(|row| row[..letters].to_vec())
+            .collect();
         Ok(Heatmap::attention(
             format!("{}: block {}, head {}", self.word, block + 1, head + 1),
-            format!("How much each phoneme of {} looked at each of its letters.", self.word),
+            format!(
+                "How much each phoneme of {} looked at each of its letters.",
+                self.word
+            ),
             said,
             &self.tokens[..letters],
             rows,
@@ -83,7 +104,8 @@ impl Capture {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self).map_err(|error| Error::file(path, error.to_string()))?;
+        let text = serde_json::to_string(self)
+            .map_err(|error| Error::file(path, error.to_string()))?;
         write_whole(path, text.as_bytes())
     }
 }
@@ -91,7 +113,9 @@ impl Capture {
 /// The weights of one block, `[1, H, T, T]`, as numbers.
 fn heads(weights: &Tensor) -> Result<Vec<Vec<Vec<f64>>>> {
     let heads = weights.f_select(0, 0)?.f_to_kind(Kind::Double)?; // [H, T, T]
-    (0..heads.size()[0]).map(|head| Ok(Vec::try_from(heads.f_select(0, head)?)?)).collect()
+    (0..heads.size()[0])
+        .map(|head| Ok(Vec::try_from(heads.f_select(0, head)?)?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -105,14 +129,18 @@ mod tests {
     fn rows_sum_to_one_and_nothing_is_seen_before_its_time() {
         let vocabulary = Vocabulary::new();
         let store = nn::VarStore::new(Device::Cpu);
-        let config = TransformerConfig::new(vocabulary.len() as i64).with_width(16).with_blocks(2);
-        let pronouncer = Pronouncer { model: config.init(&store.root()).unwrap(), vocabulary };
+        let config =
+            TransformerConfig::new(vocabulary.len() as i64).with_width(16).with_blocks(2);
+        let pronouncer =
+            Pronouncer { model: config.init(&store.root()).unwrap(), vocabulary };
         let phonemes = ["T", "AH", "F"].map(|symbol| symbol.parse().unwrap());
         let capture = Capture::of(&pronouncer, "tough", &phonemes).unwrap();
 
         assert_eq!(capture.tokens.join(" "), "t o u g h <sep> T AH F");
         assert_eq!((capture.weights.len(), capture.weights[0].len()), (2, 4));
-        for (query, row) in capture.weights.iter().flatten().flat_map(|head| head.iter().enumerate()) {
+        for (query, row) in
+            capture.weights.iter().flatten().flat_map(|head| head.iter().enumerate())
+        {
             assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-6);
             for (key, &weight) in row.iter().enumerate() {
                 let open = key < capture.prefix || key <= query;
@@ -120,7 +148,10 @@ mod tests {
             }
         }
         let heatmap = capture.heatmap(1, 3).unwrap();
-        assert_eq!((heatmap.rows.concat(), heatmap.columns.concat()), ("TAHF".into(), "tough".into()));
+        assert_eq!(
+            (heatmap.rows.concat(), heatmap.columns.concat()),
+            ("TAHF".into(), "tough".into())
+        );
         assert_eq!(heatmap.values[0], capture.weights[1][3][5][..5]);
         assert!(capture.heatmap(2, 0).is_err());
     }

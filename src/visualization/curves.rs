@@ -153,15 +153,19 @@ impl Curves {
     /// Says what is wrong with the data, if anything is.
     pub(super) fn check(&self) -> Check {
         if self.series.is_empty() || self.series.len() > SERIES {
-            return Err(format!("{} series; give one to {SERIES}, or use several panels", self.series.len()));
+            return Err(format!(
+                "{} series; give one to {SERIES}, or use several panels",
+                self.series.len()
+            ));
         }
         for (label, axis) in [("x", &self.x_axis), ("y", &self.y_axis)] {
-            axis.include
-                .iter()
-                .try_for_each(|&value| axis.check(value, &format!("{label} axis, include")))?;
+            axis.include.iter().try_for_each(|&value| {
+                axis.check(value, &format!("{label} axis, include"))
+            })?;
         }
         for reference in &self.references {
-            self.y_axis.check(reference.value, &format!("reference `{}`", reference.name))?;
+            self.y_axis
+                .check(reference.value, &format!("reference `{}`", reference.name))?;
         }
         self.series.iter().try_for_each(|series| self.check_series(series))
     }
@@ -176,14 +180,24 @@ impl Curves {
             self.y_axis.check(y, &format!("series `{name}`, point {i}, y"))?;
         }
         if let Some(i) = points.windows(2).position(|pair| pair[0].0 >= pair[1].0) {
-            return Err(format!("series `{name}`: x does not ascend from point {i} to point {}", i + 1));
+            return Err(format!(
+                "series `{name}`: x does not ascend from point {i} to point {}",
+                i + 1
+            ));
         }
         let Some(spread) = spread else { return Ok(()) };
         if spread.len() != points.len() {
-            return Err(format!("series `{name}` has {} spreads for {} points", spread.len(), points.len()));
+            return Err(format!(
+                "series `{name}` has {} spreads for {} points",
+                spread.len(),
+                points.len()
+            ));
         }
         match spread.iter().position(|spread| !(spread.is_finite() && *spread >= 0.0)) {
-            Some(i) => Err(format!("series `{name}`, spread {i}: {} is not a number from 0 up", spread[i])),
+            Some(i) => Err(format!(
+                "series `{name}`, spread {i}: {} is not a number from 0 up",
+                spread[i]
+            )),
             None => Ok(()),
         }
     }
@@ -193,9 +207,16 @@ impl Curves {
         let mut chart = self.clone();
         for series in &mut chart.series {
             series.points.iter_mut().for_each(|(x, y)| (*x, *y) = (round(*x), round(*y)));
-            series.spread.iter_mut().flatten().for_each(|spread| *spread = round(*spread));
+            series
+                .spread
+                .iter_mut()
+                .flatten()
+                .for_each(|spread| *spread = round(*spread));
         }
-        chart.references.iter_mut().for_each(|reference| reference.value = round(reference.value));
+        chart
+            .references
+            .iter_mut()
+            .for_each(|reference| reference.value = round(reference.value));
         chart
     }
 
@@ -229,18 +250,24 @@ impl Curves {
 
     /// The width of the labels to the left of the plot.
     pub(super) fn left_margin(&self, legend: Legend) -> f64 {
-        self.y_scale(plot_height(legend)).labels().map(text_width).fold(0.0, f64::max) + 10.0
+        self.y_scale(plot_height(legend)).labels().map(text_width).fold(0.0, f64::max)
+            + 10.0
     }
 
     fn layout(&self, width: f64, setting: Setting) -> Layout {
         let legend = setting.legend;
         let height = plot_height(legend);
         let entries = self.entries();
-        let widest = entries.iter().map(|entry| text_width(entry.name)).fold(0.0, f64::max);
+        let widest =
+            entries.iter().map(|entry| text_width(entry.name)).fold(0.0, f64::max);
         // One line alone is named by the vertical axis.
         let names = match legend {
             _ if entries.len() == 1 => Names::None,
-            Legend::Own if widest <= width * 0.28 && entries.len() as f64 * LINE <= height => Names::AtEnds,
+            Legend::Own
+                if widest <= width * 0.28 && entries.len() as f64 * LINE <= height =>
+            {
+                Names::AtEnds
+            }
             Legend::Own | Legend::Above => Names::Above,
             Legend::Shared => Names::None,
         };
@@ -255,13 +282,17 @@ impl Curves {
         };
         let x = self.x_scale(width - left - right);
         let top =
-            if matches!(names, Names::Above) { self.legend_height(width) } else { 0.0 } + LINE + LABEL_GAP;
+            if matches!(names, Names::Above) { self.legend_height(width) } else { 0.0 }
+                + LINE
+                + LABEL_GAP;
         Layout { x, y, names, left, right, top, height }
     }
 
     fn x_scale(&self, length: f64) -> Scale {
-        let values = self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
-        let values: Vec<f64> = values.chain(self.x_axis.include.iter().copied()).collect();
+        let values =
+            self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
+        let values: Vec<f64> =
+            values.chain(self.x_axis.include.iter().copied()).collect();
         Scale::across(&values, self.x_axis.log, length)
     }
 
@@ -282,16 +313,33 @@ impl Curves {
     /// Width and height if the chart may be `width` wide.
     pub(super) fn size(&self, width: f64, setting: Setting) -> (f64, f64) {
         let layout = self.layout(width, setting);
-        (width, title_height(&self.title, width) + layout.top + layout.height + 2.0 * LINE + 6.0)
+        (
+            width,
+            title_height(&self.title, width)
+                + layout.top
+                + layout.height
+                + 2.0 * LINE
+                + 6.0,
+        )
     }
 
-    pub(super) fn draw(&self, canvas: &Canvas, frame: Frame, setting: Setting) -> Result<()> {
+    pub(super) fn draw(
+        &self,
+        canvas: &Canvas,
+        frame: Frame,
+        setting: Setting,
+    ) -> Result<()> {
         let layout = self.layout(frame.width, setting);
         let mut top = canvas.title(&self.title, frame)?;
         if let Names::Above = layout.names {
             top = self.draw_legend(canvas, Frame { top, ..frame })?;
         }
-        canvas.text(&self.y_axis.label, (frame.left, top + LINE / 2.0), Align::Left, Paint::Muted)?;
+        canvas.text(
+            &self.y_axis.label,
+            (frame.left, top + LINE / 2.0),
+            Align::Left,
+            Paint::Muted,
+        )?;
         let plot = Plot {
             x: layout.x,
             y: layout.y,
@@ -329,7 +377,9 @@ impl Curves {
         let entries = self.entries();
         let ends: Vec<f64> = entries.iter().map(|entry| plot.y_at(entry.end)).collect();
         let left = plot.right + 10.0;
-        for (entry, y) in entries.iter().zip(spread_out(&ends, LINE, plot.top, plot.bottom)) {
+        for (entry, y) in
+            entries.iter().zip(spread_out(&ends, LINE, plot.top, plot.bottom))
+        {
             entry.draw(canvas, (left, y))?;
         }
         Ok(())
@@ -357,7 +407,8 @@ impl Curves {
 
     /// Draws the legend and gives the place below it.
     pub(super) fn draw_legend(&self, canvas: &Canvas, frame: Frame) -> Result<f64> {
-        for (entry, (x, y)) in self.entries().iter().zip(self.legend_places(frame.width)) {
+        for (entry, (x, y)) in self.entries().iter().zip(self.legend_places(frame.width))
+        {
             entry.draw(canvas, (frame.left + x, frame.top + y))?;
         }
         Ok(frame.top + self.legend_height(frame.width))
@@ -443,11 +494,22 @@ impl Plot {
             canvas.line(&[(self.left, y), (self.right, y)], Stroke::thin(Paint::Grid))?;
             canvas.text(label, (self.left - 8.0, y), Align::Right, Paint::Muted)?;
         }
-        canvas.line(&[(self.left, self.bottom), (self.right, self.bottom)], Stroke::thin(Paint::Muted))?;
+        canvas.line(
+            &[(self.left, self.bottom), (self.right, self.bottom)],
+            Stroke::thin(Paint::Muted),
+        )?;
         for (value, label) in &self.x.ticks {
             let x = self.x_at(*value);
-            canvas.line(&[(x, self.bottom), (x, self.bottom + 5.0)], Stroke::thin(Paint::Muted))?;
-            canvas.text(label, (x, self.bottom + 6.0 + LINE / 2.0), Align::Centre, Paint::Muted)?;
+            canvas.line(
+                &[(x, self.bottom), (x, self.bottom + 5.0)],
+                Stroke::thin(Paint::Muted),
+            )?;
+            canvas.text(
+                label,
+                (x, self.bottom + 6.0 + LINE / 2.0),
+                Align::Centre,
+                Paint::Muted,
+            )?;
         }
         Ok(())
     }
@@ -457,7 +519,9 @@ impl Plot {
         let edge = |sign: f64| {
             let points = series.points.iter().zip(spread);
             // `min` also holds at the bottom what has no place on a logarithmic axis.
-            points.map(move |(&(x, y), spread)| (self.x_at(x), self.y_at(y + sign * spread).min(self.bottom)))
+            points.map(move |(&(x, y), spread)| {
+                (self.x_at(x), self.y_at(y + sign * spread).min(self.bottom))
+            })
         };
         let corners: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
         canvas.polygon(&corners, Paint::Series(n), 0.2)

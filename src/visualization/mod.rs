@@ -32,11 +32,11 @@ use svg::{Canvas, Frame};
 const PAGE_WIDTH: f64 = 720.0;
 /// The width of a single chart of lines: it still fits a phone with its words readable.
 const NARROW_WIDTH: f64 = 520.0;
-/// What is wrong with a chart's data, if anything is; the chart's title is added to it later.
-type Check = std::result::Result<(), String>;
-
 /// The space between two panels.
 const GUTTER: f64 = 28.0;
+
+/// What is wrong with a chart's data, if anything is; the chart's title is added to it later.
+type Check = std::result::Result<(), String>;
 
 // ANCHOR: chart
 /// A figure of the book: data, labels, and what it says in words.
@@ -117,8 +117,8 @@ impl Chart {
     /// [`Error::Figure`] if the chart cannot be drawn (see [`Chart::to_svg`]).
     pub fn to_json(&self) -> Result<String> {
         self.check()?;
-        let text =
-            serde_json::to_string_pretty(&self.rounded()).map_err(|error| self.error(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&self.rounded())
+            .map_err(|error| self.error(error.to_string()))?;
         Ok(join_short_lists(&text))
     }
 
@@ -135,7 +135,11 @@ impl Chart {
         let chart = self.rounded();
         let (width, height) = chart.size(chart.width(), Setting::ALONE);
         svg::draw(chart.title(), chart.description(), width, height, |canvas| {
-            chart.draw(canvas, Frame { left: 0.0, top: 0.0, width, is_panel: false }, Setting::ALONE)
+            chart.draw(
+                canvas,
+                Frame { left: 0.0, top: 0.0, width, is_panel: false },
+                Setting::ALONE,
+            )
         })
     }
     // ANCHOR_END: to_svg
@@ -244,7 +248,10 @@ impl Panels {
             return Err(error("needs at least one column and one panel".into()));
         }
         if self.panels.iter().any(|panel| matches!(panel, Chart::Panels(_))) {
-            return Err(error("panels cannot hold panels; put the inner ones into the outer list".into()));
+            return Err(error(
+                "panels cannot hold panels; put the inner ones into the outer list"
+                    .into(),
+            ));
         }
         self.panels.iter().try_for_each(Chart::check)
     }
@@ -257,12 +264,14 @@ impl Panels {
         });
         let curves = curves.collect::<Option<Vec<_>>>()?;
         let (first, rest) = curves.split_first()?;
-        (!rest.is_empty() && rest.iter().all(|chart| chart.same_legend(first))).then_some(first)
+        (!rest.is_empty() && rest.iter().all(|chart| chart.same_legend(first)))
+            .then_some(first)
     }
 
     /// What the panels have in common: who names their lines, and where their plots begin.
     fn setting(&self) -> Setting {
-        let legend = if self.shared_legend().is_some() { Legend::Shared } else { Legend::Above };
+        let legend =
+            if self.shared_legend().is_some() { Legend::Shared } else { Legend::Above };
         let margins = self.panels.iter().map(|panel| match panel {
             Chart::Curves(chart) => chart.left_margin(legend),
             Chart::Heatmap(_) | Chart::Panels(_) => 0.0,
@@ -274,7 +283,8 @@ impl Panels {
         let columns = self.columns.min(self.panels.len());
         let share = (width - GUTTER * (columns - 1) as f64) / columns as f64;
         let setting = self.setting();
-        let sizes: Vec<_> = self.panels.iter().map(|panel| panel.size(share, setting)).collect();
+        let sizes: Vec<_> =
+            self.panels.iter().map(|panel| panel.size(share, setting)).collect();
         // Heatmaps may be narrower than their share, or wider if they have many columns.
         let share = sizes.iter().map(|&(width, _)| width).fold(0.0, f64::max);
         let width = share * columns as f64 + GUTTER * (columns - 1) as f64;
@@ -283,7 +293,12 @@ impl Panels {
         let mut frames = Vec::new();
         for row in sizes.chunks(columns) {
             let lefts = (0..row.len()).map(|i| i as f64 * (share + GUTTER));
-            frames.extend(lefts.map(|left| Frame { left, top, width: share, is_panel: true }));
+            frames.extend(lefts.map(|left| Frame {
+                left,
+                top,
+                width: share,
+                is_panel: true,
+            }));
             top += row.iter().map(|&(_, height)| height).fold(0.0, f64::max) + GUTTER;
         }
         Grid { setting, frames, width, height: top - GUTTER }
@@ -306,7 +321,8 @@ impl Panels {
 /// or a bracket and a comma, exactly where a list or object opens or closes.
 fn join_short_lists(json: &str) -> String {
     let lines: Vec<&str> = json.lines().collect();
-    let is_plain = |line: &&&str| !line.trim_end_matches(',').ends_with(['[', '{', ']', '}']);
+    let is_plain =
+        |line: &&&str| !line.trim_end_matches(',').ends_with(['[', '{', ']', '}']);
     let mut joined = String::with_capacity(json.len());
     let mut next = 0;
     while let Some(line) = lines.get(next) {
@@ -316,7 +332,8 @@ fn join_short_lists(json: &str) -> String {
             let items = lines[next..].iter().take_while(is_plain).count();
             let close = lines.get(next + items).map_or("", |line| line.trim_start());
             if close.starts_with(']') {
-                let values: Vec<&str> = lines[next..next + items].iter().map(|item| item.trim()).collect();
+                let values: Vec<&str> =
+                    lines[next..next + items].iter().map(|item| item.trim()).collect();
                 joined.push_str(&values.join(" "));
                 joined.push_str(close);
                 next += items + 1;
@@ -332,8 +349,10 @@ fn write_whole(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     // Opened here rather than by `tempfile`, whose files no other user may read.
     let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-    let mut file =
-        tempfile::Builder::new().prefix(".figure-").make_in(folder, create).map_err(Error::io(&path))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".figure-")
+        .make_in(folder, create)
+        .map_err(Error::io(&path))?;
     file.write_all(text.as_bytes()).map_err(Error::io(&path))?;
     file.persist(&path).map_err(|error| Error::io(&path)(error.error))?;
     Ok(())

@@ -7,7 +7,7 @@ const UPWARDS: f64 = 48.0;
 /// … and on one that runs across, where the labels stand side by side.
 const ACROSS: f64 = 80.0;
 /// The least space between two labels of a horizontal axis.
-const LABEL_GAP: f64 = 14.0;
+const LABEL_GAP: f64 = 10.0;
 
 /// One axis of a chart.
 pub(super) struct Scale {
@@ -27,7 +27,8 @@ impl Scale {
         let margin = if log { (high / low).powf(0.03) } else { 1.0 };
         let (low, high) = (low / margin, high * margin);
         let slack = (high - low) * 1e-9;
-        let is_inside = |tick: &&(f64, String)| (low - slack..=high + slack).contains(&tick.0);
+        let is_inside =
+            |tick: &&(f64, String)| (low - slack..=high + slack).contains(&tick.0);
         if scale.ticks.iter().filter(is_inside).count() >= 2 {
             (scale.low, scale.high) = (low, high);
             scale.ticks.retain(|tick| is_inside(&tick));
@@ -78,22 +79,30 @@ impl Scale {
 }
 
 fn range(values: &[f64]) -> (f64, f64) {
-    values
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)))
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 /// Ticks at multiples of 1, 2 or 5 times a power of ten, about `count` steps, from below `low` to above `high`.
 fn linear_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
     // One value alone gets an axis of its own size around it.
-    let (low, high) =
-        if low < high { (low, high) } else { (low - low.abs().max(1.0), high + high.abs().max(1.0)) };
+    let (low, high) = if low < high {
+        (low, high)
+    } else {
+        (low - low.abs().max(1.0), high + high.abs().max(1.0))
+    };
     let rough = (high - low) / count.max(2.0);
     let power = 10f64.powf(rough.log10().floor());
-    let step = power * [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= rough).unwrap_or(10.0);
+    let step = power
+        * [1.0, 2.0, 5.0]
+            .into_iter()
+            .find(|factor| factor * power >= rough)
+            .unwrap_or(10.0);
     let decimals = (-(step * 1.0001).log10().floor()).max(0.0) as usize;
     // The slack keeps a value that is a tick but for rounding from adding another.
-    let (first, last) = ((low / step + 1e-9).floor() as i64, (high / step - 1e-9).ceil() as i64);
+    let (first, last) =
+        ((low / step + 1e-9).floor() as i64, (high / step - 1e-9).ceil() as i64);
     (first..=last).map(|n| (n as f64 * step, plain(n as f64 * step, decimals))).collect()
 }
 
@@ -103,21 +112,36 @@ fn log_ticks(values: &[f64], low: f64, high: f64) -> Vec<(f64, String)> {
     if low < high && values.iter().all(|value| value.log2().fract() == 0.0) {
         let (first, last) = (low.log2() as i32, high.log2() as i32);
         let every = ((last - first) as usize).div_ceil(11).max(1);
-        return (first..=last).step_by(every).map(|n| (2f64.powi(n), power_label(2, n, 16))).collect();
+        return (first..=last)
+            .step_by(every)
+            .map(|n| (2f64.powi(n), power_label(2, n, 16)))
+            .collect();
     }
-    let (first, last) = ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
+    let (first, last) =
+        ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
     let last = last.max(first + 1);
     if last - first >= 3 {
         let every = ((last - first) as usize).div_ceil(8);
-        let last = first + (last - first + every as i32 - 1) / every as i32 * every as i32;
-        return (first..=last).step_by(every).map(|n| (10f64.powi(n), power_label(10, n, 4))).collect();
+        let last =
+            first + (last - first + every as i32 - 1) / every as i32 * every as i32;
+        return (first..=last)
+            .step_by(every)
+            .map(|n| (10f64.powi(n), power_label(10, n, 4)))
+            .collect();
     }
     let all = (first..=last).flat_map(|n| [(1.0, n), (2.0, n), (5.0, n)]);
-    let all: Vec<(f64, i32)> = all.map(|(factor, n)| (factor * 10f64.powi(n), n)).collect();
+    let all: Vec<(f64, i32)> =
+        all.map(|(factor, n)| (factor * 10f64.powi(n), n)).collect();
     let start = all.iter().rposition(|tick| tick.0 <= low * (1.0 + 1e-9)).unwrap_or(0);
-    let end =
-        all.iter().position(|tick| tick.0 >= high * (1.0 - 1e-9)).unwrap_or(all.len() - 1).max(start + 1);
-    all[start..=end].iter().map(|&(value, n)| (value, plain(value, (-n).max(0) as usize))).collect()
+    let end = all
+        .iter()
+        .position(|tick| tick.0 >= high * (1.0 - 1e-9))
+        .unwrap_or(all.len() - 1)
+        .max(start + 1);
+    all[start..=end]
+        .iter()
+        .map(|&(value, n)| (value, plain(value, (-n).max(0) as usize)))
+        .collect()
 }
 
 /// A power as a plain number where that is short, else with an exponent: 0.001, 1,000, 10⁵, 2¹⁷.
@@ -176,7 +200,10 @@ mod tests {
             labels(&Scale::upwards(&[0.013, 180.0], true, 260.0)),
             ["0.01", "0.1", "1", "10", "100", "1,000"]
         );
-        assert_eq!(labels(&Scale::upwards(&[0.3, 4.0], true, 260.0)), ["0.2", "0.5", "1", "2", "5"]);
+        assert_eq!(
+            labels(&Scale::upwards(&[0.3, 4.0], true, 260.0)),
+            ["0.2", "0.5", "1", "2", "5"]
+        );
         assert_eq!(
             labels(&Scale::upwards(&[3e-6, 2e-3], true, 260.0)),
             ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001", "0.01"]
@@ -190,7 +217,10 @@ mod tests {
             ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
         );
         assert_eq!(labels(&Scale::upwards(&[-1.0, 1.0], false, 150.0)), ["−1", "0", "1"]);
-        assert_eq!(labels(&Scale::upwards(&[7.0, 7.0], false, 150.0)), ["0", "5", "10", "15"]);
+        assert_eq!(
+            labels(&Scale::upwards(&[7.0, 7.0], false, 150.0)),
+            ["0", "5", "10", "15"]
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
-use plotters::element::{Circle, Drawable, PathElement, PointCollection, Polygon, Rectangle, Text};
+use plotters::element::{
+    Circle, Drawable, PathElement, PointCollection, Polygon, Rectangle, Text,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
     Color, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle,
@@ -122,7 +124,13 @@ pub(super) struct Canvas<'a> {
 
 impl<'a> Canvas<'a> {
     /// Writes text of [`TEXT_SIZE`].
-    pub fn text(&self, text: &str, at: (f64, f64), align: Align, paint: Paint) -> Result<()> {
+    pub fn text(
+        &self,
+        text: &str,
+        at: (f64, f64),
+        align: Align,
+        paint: Paint,
+    ) -> Result<()> {
         self.write(text, at, align, paint, TEXT_SIZE, FontStyle::Normal)
     }
 
@@ -158,9 +166,11 @@ impl<'a> Canvas<'a> {
             Align::Right => (HPos::Right, FontTransform::None),
             Align::Upwards => (HPos::Left, FontTransform::Rotate270),
         };
-        let font = ("sans-serif", size * TENTHS * FONT_SCALE, font).into_font().transform(turn);
+        let font =
+            ("sans-serif", size * TENTHS * FONT_SCALE, font).into_font().transform(turn);
         let colour = paint.sentinel(false);
-        let style = TextStyle::from(font).color(&colour).pos(Pos::new(horizontal, VPos::Center));
+        let style =
+            TextStyle::from(font).color(&colour).pos(Pos::new(horizontal, VPos::Center));
         self.element(&Text::new(text, tenths(at), style))
     }
 
@@ -171,23 +181,41 @@ impl<'a> Canvas<'a> {
             filled: false,
             stroke_width: (stroke.width * TENTHS).round() as u32,
         };
-        self.element(&PathElement::new(points.iter().copied().map(tenths).collect::<Vec<_>>(), style))
+        self.element(&PathElement::new(
+            points.iter().copied().map(tenths).collect::<Vec<_>>(),
+            style,
+        ))
     }
 
     /// A filled rectangle between two corners.
-    pub fn rectangle(&self, from: (f64, f64), to: (f64, f64), paint: Paint, opacity: f64) -> Result<()> {
+    pub fn rectangle(
+        &self,
+        from: (f64, f64),
+        to: (f64, f64),
+        paint: Paint,
+        opacity: f64,
+    ) -> Result<()> {
         self.element(&Rectangle::new([tenths(from), tenths(to)], fill(paint, opacity)))
     }
 
     /// A filled polygon.
-    pub fn polygon(&self, corners: &[(f64, f64)], paint: Paint, opacity: f64) -> Result<()> {
+    pub fn polygon(
+        &self,
+        corners: &[(f64, f64)],
+        paint: Paint,
+        opacity: f64,
+    ) -> Result<()> {
         let corners: Vec<_> = corners.iter().copied().map(tenths).collect();
         self.element(&Polygon::new(corners, fill(paint, opacity)))
     }
 
     /// A filled circle.
     pub fn circle(&self, centre: (f64, f64), radius: f64, paint: Paint) -> Result<()> {
-        self.element(&Circle::new(tenths(centre), (radius * TENTHS).round(), fill(paint, 1.0)))
+        self.element(&Circle::new(
+            tenths(centre),
+            (radius * TENTHS).round(),
+            fill(paint, 1.0),
+        ))
     }
 
     fn element<E>(&self, element: &E) -> Result<()>
@@ -227,7 +255,11 @@ fn wrap(title: &str, width: f64) -> Vec<String> {
     for word in title.split_whitespace() {
         match lines.last_mut() {
             // Bold letters are a little wider than the estimate.
-            Some(line) if text_width(&format!("{line} {word}")) * 1.08 * TITLE_SIZE / TEXT_SIZE <= width => {
+            Some(line)
+                if text_width(&format!("{line} {word}")) * 1.08 * TITLE_SIZE
+                    / TEXT_SIZE
+                    <= width =>
+            {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -243,9 +275,21 @@ pub(super) fn text_width(text: &str) -> f64 {
         .chars()
         .map(|letter| match letter {
             'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.3,
-            ' ' | 'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '-' | '/' | '⁰'..='⁹' | '²' | '³' | '¹' | '⁻' => {
-                0.4
-            }
+            ' '
+            | 'f'
+            | 't'
+            | 'r'
+            | '('
+            | ')'
+            | '['
+            | ']'
+            | '-'
+            | '/'
+            | '⁰'..='⁹'
+            | '²'
+            | '³'
+            | '¹'
+            | '⁻' => 0.4,
             'm' | 'w' | 'M' | 'W' | '—' | '→' | '↓' => 0.95,
             'A'..='Z' | '<' | '>' | '=' | '+' | '−' | '×' => 0.68,
             _ => 0.6,
@@ -265,7 +309,10 @@ pub(super) fn draw(
     let (width, height) = (width.ceil(), height.ceil());
     let mut drawn = String::new();
     let size = ((width * TENTHS) as u32, (height * TENTHS) as u32);
-    let canvas = Canvas { area: SVGBackend::with_string(&mut drawn, size).into_drawing_area(), title };
+    let canvas = Canvas {
+        area: SVGBackend::with_string(&mut drawn, size).into_drawing_area(),
+        title,
+    };
     paint(&canvas)?;
     canvas.area.present().map_err(|error| figure_error(title, error))?;
     drop(canvas);
@@ -273,7 +320,13 @@ pub(super) fn draw(
 }
 
 /// Gives what plotters drew a head, the theme, and words for screen readers.
-fn finish(title: &str, description: &str, width: f64, height: f64, drawn: &str) -> String {
+fn finish(
+    title: &str,
+    description: &str,
+    width: f64,
+    height: f64,
+    drawn: &str,
+) -> String {
     let id = slug(title);
     let class = if width > super::NARROW_WIDTH { "figure wide" } else { "figure" };
     let mut variables = String::new();
@@ -298,7 +351,10 @@ fn finish(title: &str, description: &str, width: f64, height: f64, drawn: &str) 
          <style>{style}</style>\n<g transform=\"scale(.1)\" fill=\"var(--ink)\">\n"
     );
     // plotters gives text its own line; joined, the words stand next to their tags.
-    let body = drawn.split_once('\n').map_or("", |(_, body)| body).replace("\n</text>", "</text>");
+    let body = drawn
+        .split_once('\n')
+        .map_or("", |(_, body)| body)
+        .replace("\n</text>", "</text>");
     let mut lines = body.lines().filter(|line| *line != "</svg>").peekable();
     while let Some(line) = lines.next() {
         svg.push_str(&themed(line));
@@ -318,11 +374,16 @@ fn themed(line: &str) -> String {
     let mut line = line.to_owned();
     for (row, (name, ..)) in THEME.iter().enumerate() {
         let dashed = format!("\"var(--{name})\" stroke-dasharray=\"70 50\"");
-        line = line.replace(&format!("\"#FE00{row:02X}\""), &format!("\"var(--{name})\""));
+        line =
+            line.replace(&format!("\"#FE00{row:02X}\""), &format!("\"var(--{name})\""));
         line = line.replace(&format!("\"#FE01{row:02X}\""), &dashed);
     }
-    let usual =
-        [" opacity=\"1\"", " stroke=\"none\"", " text-anchor=\"start\"", " font-family=\"sans-serif\""];
+    let usual = [
+        " opacity=\"1\"",
+        " stroke=\"none\"",
+        " text-anchor=\"start\"",
+        " font-family=\"sans-serif\"",
+    ];
     for attribute in usual.into_iter().chain([usual_size.as_str(), usual_fill]) {
         line = line.replace(attribute, "");
     }
@@ -336,8 +397,12 @@ fn escape(text: &str) -> String {
 
 /// A title as an id that is safe in a page: `Softmax, D = 4` gives `figure-softmax-d-4`.
 fn slug(title: &str) -> String {
-    let words = title.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.fold("figure".to_owned(), |slug, word| format!("{slug}-{}", word.to_ascii_lowercase()))
+    let words = title
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words.fold("figure".to_owned(), |slug, word| {
+        format!("{slug}-{}", word.to_ascii_lowercase())
+    })
 }
 
 #[cfg(test)]
@@ -349,14 +414,21 @@ mod tests {
     const DARK: [&str; 3] = ["#161923", "#131516", "#0f151a"];
 
     fn channels(colour: &str) -> [f64; 3] {
-        [1, 3, 5].map(|at| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0)
+        [1, 3, 5].map(|at| {
+            f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0
+        })
     }
 
     /// Contrast ratio as WCAG 2 defines it.
     fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
         let luminance = |colour: [f64; 3]| {
-            let linear =
-                colour.map(|c| if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055f64).powf(2.4) });
+            let linear = colour.map(|c| {
+                if c <= 0.04045 {
+                    c / 12.92
+                } else {
+                    ((c + 0.055) / 1.055f64).powf(2.4)
+                }
+            });
             0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         };
         let (a, b) = (luminance(one) + 0.05, luminance(other) + 0.05);
@@ -367,7 +439,8 @@ mod tests {
     fn words_and_lines_stand_out_from_every_theme() {
         let pages = |dark: bool| if dark { &DARK[..] } else { &LIGHT[..] };
         for dark in [false, true] {
-            let colour = |row: usize| channels(if dark { THEME[row].2 } else { THEME[row].1 });
+            let colour =
+                |row: usize| channels(if dark { THEME[row].2 } else { THEME[row].1 });
             for page in pages(dark) {
                 for row in [Paint::Ink, Paint::Muted].map(Paint::row) {
                     let ratio = contrast(colour(row), channels(page));
@@ -379,7 +452,8 @@ mod tests {
                 }
                 for opacity in (0..=10).map(|tenth| f64::from(tenth) / 10.0) {
                     let (heat, page) = (colour(Paint::Heat.row()), channels(page));
-                    let cell = [0, 1, 2].map(|i| opacity * heat[i] + (1.0 - opacity) * page[i]);
+                    let cell =
+                        [0, 1, 2].map(|i| opacity * heat[i] + (1.0 - opacity) * page[i]);
                     let ratio = contrast(colour(Paint::Ink.row()), cell);
                     assert!(ratio >= 4.5, "number on a cell of {opacity}: {ratio:.2}");
                 }
@@ -389,7 +463,10 @@ mod tests {
 
     #[test]
     fn long_titles_are_wrapped() {
-        let lines = wrap("Attention of the four heads of the last block on the letters of tough", 300.0);
+        let lines = wrap(
+            "Attention of the four heads of the last block on the letters of tough",
+            300.0,
+        );
         assert!(lines.len() > 1, "{lines:?}");
     }
 

@@ -13,14 +13,34 @@ use self_attention::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Shape`] if there are not as many names as rows and columns.
-pub fn matrix(rows: &[&str], columns: &[&str], values: &Tensor, decimals: usize) -> Result<String> {
+pub fn matrix(
+    rows: &[&str],
+    columns: &[&str],
+    values: &Tensor,
+    decimals: usize,
+) -> Result<String> {
     if values.size() != [rows.len() as i64, columns.len() as i64] {
-        let expected = format!("[{}, {}], as many as there are names", rows.len(), columns.len());
-        return Err(Error::Shape { what: "table: values", expected, found: values.size() });
+        let expected =
+            format!("[{}, {}], as many as there are names", rows.len(), columns.len());
+        return Err(Error::Shape {
+            what: "table: values",
+            expected,
+            found: values.size(),
+        });
     }
     let values = Vec::<Vec<f64>>::try_from(&values.f_to_kind(Kind::Double)?)?;
-    let widest = values.iter().flatten().map(|value| format!("{value:.decimals$}").len()).max().unwrap_or(0);
-    let column = 2 + columns.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(widest);
+    let widest = values
+        .iter()
+        .flatten()
+        .map(|value| format!("{value:.decimals$}").len())
+        .max()
+        .unwrap_or(0);
+    let column = 2 + columns
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(widest);
     let row = rows.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut text = " ".repeat(row);
     columns.iter().for_each(|name| text.push_str(&format!("{name:>column$}")));

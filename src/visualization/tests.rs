@@ -9,12 +9,21 @@ fn names(names: &[&str]) -> Vec<String> {
 fn heatmap() -> Heatmap {
     let (queries, keys) = (names(&["t", "<sep>", "R&B"]), names(&["t", "<sep>"]));
     let weights = vec![vec![1.0, 0.0], vec![0.25, 0.75], vec![1.0 / 3.0, 2.0 / 3.0]];
-    Heatmap::attention("What <sep> sees", "Three queries & two keys.", &queries, &keys, weights)
+    Heatmap::attention(
+        "What <sep> sees",
+        "Three queries & two keys.",
+        &queries,
+        &keys,
+        weights,
+    )
 }
 
 fn curves() -> Curves {
-    let points =
-        |factor: f64| (6..12).map(|n| (f64::from(1 << n), factor * f64::from(1 << n))).collect::<Vec<_>>();
+    let points = |factor: f64| {
+        (6..12)
+            .map(|n| (f64::from(1 << n), factor * f64::from(1 << n)))
+            .collect::<Vec<_>>()
+    };
     Curves {
         title: "Time of a call".into(),
         description: "Both rise with T; the fused kernel stays below.".into(),
@@ -55,7 +64,8 @@ fn svg_is_well_formed_and_names_itself() {
         let document = roxmltree::Document::parse(&svg).unwrap();
         let root = document.root_element();
         let text_of = |id: &str| {
-            let node = root.children().find(|node| node.attribute("id") == Some(id)).unwrap();
+            let node =
+                root.children().find(|node| node.attribute("id") == Some(id)).unwrap();
             node.text().unwrap().to_owned()
         };
         let ids: Vec<_> = root.attribute("aria-labelledby").unwrap().split(' ').collect();
@@ -70,7 +80,10 @@ fn svg_fits_into_markdown_and_takes_its_colours_from_the_theme() {
     for chart in all() {
         let svg = chart.to_svg().unwrap();
         assert!(svg.starts_with("<svg"));
-        assert!(svg.lines().all(|line| !line.trim().is_empty()), "a blank line ends an HTML block");
+        assert!(
+            svg.lines().all(|line| !line.trim().is_empty()),
+            "a blank line ends an HTML block"
+        );
         let drawing = svg.split_once("</style>").unwrap().1;
         assert!(!drawing.contains('#'), "a fixed colour was left in {}", chart.title());
     }
@@ -80,8 +93,11 @@ fn svg_fits_into_markdown_and_takes_its_colours_from_the_theme() {
 fn labels_are_shown_as_they_are() {
     let svg = Chart::Heatmap(heatmap()).to_svg().unwrap();
     let document = roxmltree::Document::parse(&svg).unwrap();
-    let texts: Vec<_> =
-        document.descendants().filter(|node| node.has_tag_name("text")).map(|n| n.text()).collect();
+    let texts: Vec<_> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("text"))
+        .map(|n| n.text())
+        .collect();
     for label in ["<sep>", "R&B", "0.33", "query ↓ · key →"] {
         assert!(texts.contains(&Some(label)), "{label} is missing from {texts:?}");
     }
@@ -100,7 +116,9 @@ fn the_same_chart_gives_the_same_bytes() {
 #[test]
 fn figures_stay_small() {
     let tokens = names(&["t", "o", "u", "g", "h", "<sep>", "T", "AH", "F", "<eos>"]);
-    let weights = (0..10).map(|i| (0..10).map(|j| f64::from((i * j) % 7) / 7.0).collect()).collect();
+    let weights = (0..10)
+        .map(|i| (0..10).map(|j| f64::from((i * j) % 7) / 7.0).collect())
+        .collect();
     let mut head = Heatmap::attention("Head", "One head.", &tokens, &tokens, weights);
     head.show_values = false;
     let svg = panels(vec![Chart::Heatmap(head); 4]).to_svg().unwrap();
@@ -117,7 +135,11 @@ fn json_keeps_a_row_on_a_line() {
 #[test]
 fn brackets_in_labels_do_not_disturb_the_json() {
     let odd = names(&["[", "]", "a ["]);
-    let chart = Chart::Heatmap(Heatmap { columns: odd.clone(), values: vec![vec![0.5; 3]; 3], ..heatmap() });
+    let chart = Chart::Heatmap(Heatmap {
+        columns: odd.clone(),
+        values: vec![vec![0.5; 3]; 3],
+        ..heatmap()
+    });
     assert_eq!(Chart::from_json(&chart.to_json().unwrap()).unwrap(), chart);
 }
 
@@ -126,13 +148,18 @@ fn bad_heatmaps_are_refused_by_name() {
     let mut chart = heatmap();
     chart.values[1].pop();
     let message = reason(Chart::Heatmap(chart));
-    assert_eq!(message, "figure `What <sep> sees`: row 1 (`<sep>`) has 1 values for 2 column labels");
+    assert_eq!(
+        message,
+        "figure `What <sep> sees`: row 1 (`<sep>`) has 1 values for 2 column labels"
+    );
 
     let mut chart = heatmap();
     chart.values[2][1] = f64::NAN;
     let message = reason(Chart::Heatmap(chart));
     assert!(
-        message.contains("row 2 (`R&B`), column 1 (`<sep>`): NaN is not a number from 0 to 1"),
+        message.contains(
+            "row 2 (`R&B`), column 1 (`<sep>`): NaN is not a number from 0 to 1"
+        ),
         "{message}"
     );
 
@@ -149,7 +176,8 @@ fn bad_heatmaps_are_refused_by_name() {
 fn bad_curves_are_refused_by_name() {
     let mut chart = curves();
     chart.series[1].points[3].1 = f64::INFINITY;
-    assert!(reason(Chart::Curves(chart)).contains("series `fused`, point 3, y: inf is not a finite number"));
+    assert!(reason(Chart::Curves(chart))
+        .contains("series `fused`, point 3, y: inf is not a finite number"));
 
     let mut chart = curves();
     chart.series[0].points[0].1 = 0.0;
@@ -157,7 +185,8 @@ fn bad_curves_are_refused_by_name() {
 
     let mut chart = curves();
     chart.series[0].points.swap(0, 1);
-    assert!(reason(Chart::Curves(chart)).contains("x does not ascend from point 0 to point 1"));
+    assert!(reason(Chart::Curves(chart))
+        .contains("x does not ascend from point 0 to point 1"));
 
     let mut chart = curves();
     chart.series[0].spread = Some(vec![0.1]);
@@ -172,7 +201,9 @@ fn bad_curves_are_refused_by_name() {
 fn bad_panels_are_refused_by_the_name_of_the_panel() {
     let mut bad = heatmap();
     bad.values[0][0] = f64::NAN;
-    assert!(reason(panels(vec![Chart::Heatmap(bad)])).starts_with("figure `What <sep> sees`"));
+    assert!(
+        reason(panels(vec![Chart::Heatmap(bad)])).starts_with("figure `What <sep> sees`")
+    );
     assert!(reason(panels(vec![panels(vec![])])).contains("panels cannot hold panels"));
     assert!(reason(panels(vec![])).contains("at least one"));
 }
@@ -189,12 +220,17 @@ fn files_are_replaced_as_a_whole() {
     let chart = Chart::Curves(curves());
     Chart::Heatmap(heatmap()).save(folder.path(), "figure").unwrap();
     chart.save(folder.path(), "figure").unwrap();
-    let mut files: Vec<_> =
-        fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let mut files: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
     files.sort();
     assert_eq!(files, ["figure.json", "figure.svg"]);
     let read = Chart::load(folder.path().join("figure.json")).unwrap();
-    assert_eq!(read.to_svg().unwrap(), fs::read_to_string(folder.path().join("figure.svg")).unwrap());
+    assert_eq!(
+        read.to_svg().unwrap(),
+        fs::read_to_string(folder.path().join("figure.svg")).unwrap()
+    );
 }
 
 #[test]
@@ -204,7 +240,8 @@ fn a_damaged_file_is_named_with_its_fault() {
     fs::write(&path, "{\n  \"kind\": \"heatmap\",\n  \"title\": 3\n}").unwrap();
     let message = Chart::load(&path).unwrap_err().to_string();
     assert!(
-        message.contains("figure.json: ") && message.contains("integer `3`, expected a string"),
+        message.contains("figure.json: ")
+            && message.contains("integer `3`, expected a string"),
         "{message}"
     );
     assert!(Chart::load(folder.path().join("none.json")).is_err());
@@ -214,19 +251,33 @@ fn a_damaged_file_is_named_with_its_fault() {
 fn odd_but_valid_data_can_be_drawn() {
     let one = |points: Vec<(f64, f64)>, x_axis: Axis, y_axis: Axis| {
         let series = vec![Series::new("a", points)];
-        Chart::Curves(Curves { series, x_axis, y_axis, references: vec![], ..curves() }).to_svg().unwrap()
+        Chart::Curves(Curves { series, x_axis, y_axis, references: vec![], ..curves() })
+            .to_svg()
+            .unwrap()
     };
     let (x, y) = (Axis::log("x"), Axis::log("y"));
-    let (plain_x, plain_y) = (Axis::linear("x"), Axis::linear("y").with_include([0.0, 1.0]));
+    let (plain_x, plain_y) =
+        (Axis::linear("x"), Axis::linear("y").with_include([0.0, 1.0]));
     for svg in [
         one(vec![(3.0, 3.0)], x.clone(), y.clone()),
         one(vec![(3.1, 1e-12), (3.2, 1e12)], x, y),
         one(vec![(0.0, 0.0)], plain_x.clone(), plain_y.clone()),
         one(vec![(-5.0, -1e9), (5.0, 1e-9)], plain_x, plain_y),
     ] {
-        assert!(!svg.contains("NaN") && !svg.contains("-2147483648") && !svg.contains("2147483647"), "{svg}");
+        assert!(
+            !svg.contains("NaN")
+                && !svg.contains("-2147483648")
+                && !svg.contains("2147483647"),
+            "{svg}"
+        );
     }
     let many: Vec<String> = (0..60).map(|n| format!("token {n}")).collect();
-    let wide = Heatmap::attention("Wide", "Sixty keys.", &many[..1], &many, vec![vec![1.0 / 60.0; 60]]);
+    let wide = Heatmap::attention(
+        "Wide",
+        "Sixty keys.",
+        &many[..1],
+        &many,
+        vec![vec![1.0 / 60.0; 60]],
+    );
     assert!(Chart::Heatmap(wide).to_svg().is_ok());
 }

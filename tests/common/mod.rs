@@ -18,7 +18,9 @@ pub fn update() -> bool {
 
 /// The chapters whose page is written. The others stand in the summary as drafts.
 pub fn written() -> impl Iterator<Item = &'static Chapter> {
-    CHAPTERS.iter().filter(|chapter| root().join("book").join(format!("{}.md", chapter.slug)).exists())
+    CHAPTERS.iter().filter(|chapter| {
+        root().join("book").join(format!("{}.md", chapter.slug)).exists()
+    })
 }
 
 /// Runs the program of a chapter in a folder of its own choosing and expects it to succeed.

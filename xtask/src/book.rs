@@ -22,7 +22,9 @@ pub fn build(places: &Places, mdbook: &Path) -> Result<()> {
         for page in pages(&built)? {
             let html = fs::read_to_string(&page).map_err(file("reading", &page))?;
             let name = page.strip_prefix(&built).unwrap_or(&page).display();
-            faults.extend(faults_of(&html).into_iter().map(|fault| format!("{name}: {fault}")));
+            faults.extend(
+                faults_of(&html).into_iter().map(|fault| format!("{name}: {fault}")),
+            );
         }
     }
     if !faults.is_empty() {
@@ -34,8 +36,9 @@ pub fn build(places: &Places, mdbook: &Path) -> Result<()> {
 
 /// The warnings and errors among what mdBook printed. A missing include is one, and mdBook goes on.
 fn complaints(said: &str) -> Vec<String> {
-    let is_complaint =
-        |line: &&str| line.split_whitespace().take(3).any(|word| word == "WARN" || word == "ERROR");
+    let is_complaint = |line: &&str| {
+        line.split_whitespace().take(3).any(|word| word == "WARN" || word == "ERROR")
+    };
     said.lines().filter(is_complaint).map(|line| line.trim().to_string()).collect()
 }
 
@@ -57,11 +60,15 @@ fn pages(folder: &Path) -> Result<Vec<PathBuf>> {
 /// An include that stayed one, or a block of code with nothing to see.
 fn faults_of(html: &str) -> Vec<String> {
     let left = html.match_indices("{{#").map(|(at, _)| {
-        let text: String = html[at..].chars().take_while(|&c| c != '\n' && c != '<').take(60).collect();
+        let text: String =
+            html[at..].chars().take_while(|&c| c != '\n' && c != '<').take(60).collect();
         format!("this was not expanded: {text}")
     });
     let empty = code_blocks(html).filter(|code| visible(code).trim().is_empty());
-    left.chain(empty.map(|_| "a block of code is empty; does its anchor exist?".to_string())).collect()
+    left.chain(
+        empty.map(|_| "a block of code is empty; does its anchor exist?".to_string()),
+    )
+    .collect()
 }
 
 /// What stands between `<code …>` and `</code>` of every block of code.
@@ -99,8 +106,14 @@ mod tests {
 
     #[test]
     fn an_include_that_stayed_and_a_block_without_code_are_faults() {
-        assert_eq!(faults_of("<p>{{#include gone.rs}}</p>"), ["this was not expanded: {{#include gone.rs}}"]);
-        assert_eq!(faults_of("<pre><code class=\"language-text\"></code></pre>").len(), 1);
+        assert_eq!(
+            faults_of("<p>{{#include gone.rs}}</p>"),
+            ["this was not expanded: {{#include gone.rs}}"]
+        );
+        assert_eq!(
+            faults_of("<pre><code class=\"language-text\"></code></pre>").len(),
+            1
+        );
         let hidden = "<pre class=\"playground\"><code class=\"language-rust\"><span class=\"boring\">fn main() {}\n</span>\n</code></pre>";
         assert_eq!(faults_of(hidden).len(), 1);
     }

@@ -58,7 +58,13 @@ pub enum Error {
         megabytes(*available),
         megabytes(*needed)
     )]
-    LittleSpace { what: String, path: PathBuf, needed: u64, available: u64, cure: &'static str },
+    LittleSpace {
+        what: String,
+        path: PathBuf,
+        needed: u64,
+        available: u64,
+        cure: &'static str,
+    },
 
     #[error(
         "{origin} names {path}, which is no libtorch: {missing} is missing\n  \
@@ -90,7 +96,9 @@ pub enum Error {
     )]
     UnknownSystem { system: String },
 
-    #[error("there is no libtorch with CUDA for {system}, only for x86_64 Linux\n  Leave --cuda out.")]
+    #[error(
+        "there is no libtorch with CUDA for {system}, only for x86_64 Linux\n  Leave --cuda out."
+    )]
     NoCuda { system: String },
 
     #[error(
@@ -138,7 +146,10 @@ pub enum Error {
 }
 
 /// For `map_err`: what was being done to which file.
-pub fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+pub fn file(
+    doing: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.into();
     move |source| Error::File { doing, path, source }
 }

@@ -57,13 +57,17 @@ impl Parcel {
                 Ok(parcel(vec![torch], manylinux(architecture), [2750, 3900, 7800]))
             }
             (Flavour::Cuda, ..) => Err(Error::NoCuda { system: system() }),
-            (Flavour::Cpu, "linux", "x86_64") => Ok(parcel(linux, manylinux(architecture), [540, 485, 1200])),
+            (Flavour::Cpu, "linux", "x86_64") => {
+                Ok(parcel(linux, manylinux(architecture), [540, 485, 1200]))
+            }
             (Flavour::Cpu, "linux", "aarch64") => {
                 Ok(parcel(linux, manylinux(architecture), [440, 370, 1000]))
             }
-            (Flavour::Cpu, "macos", "aarch64") => {
-                Ok(parcel(vec![torch], vec!["macosx_14_0_arm64".to_string()], [111, 410, 600]))
-            }
+            (Flavour::Cpu, "macos", "aarch64") => Ok(parcel(
+                vec![torch],
+                vec!["macosx_14_0_arm64".to_string()],
+                [111, 410, 600],
+            )),
             (Flavour::Cpu, ..) => Err(Error::UnknownSystem { system: system() }),
         }
     }
@@ -71,7 +75,8 @@ impl Parcel {
 
 /// The tags of Linux packages, down to the oldest that are still in use.
 fn manylinux(architecture: &str) -> Vec<String> {
-    let numbered = (17..=28).rev().map(|glibc| format!("manylinux_2_{glibc}_{architecture}"));
+    let numbered =
+        (17..=28).rev().map(|glibc| format!("manylinux_2_{glibc}_{architecture}"));
     numbered.chain([format!("manylinux2014_{architecture}")]).collect()
 }
 
@@ -119,7 +124,10 @@ pub fn from_cache_or_network(places: &Places, flavour: Flavour) -> Result<PathBu
     fs::rename(&layout, &finished).map_err(file("naming", &finished))?;
     match libtorch::check(&libtorch) {
         Ok(()) => Ok(libtorch),
-        Err(unfit) => Err(Error::Pip { what: format!("libtorch {VERSION}"), said: format!("got {unfit:?}") }),
+        Err(unfit) => Err(Error::Pip {
+            what: format!("libtorch {VERSION}"),
+            said: format!("got {unfit:?}"),
+        }),
     }
 }
 
@@ -146,7 +154,12 @@ fn sweep(cache: &Path) -> Result<()> {
 }
 
 /// The parts of the wheels that a CPU needs: `lib/` and `include/`.
-fn lay_out_cpu(parcel: &Parcel, python: &str, workshop: &Path, layout: &Path) -> Result<()> {
+fn lay_out_cpu(
+    parcel: &Parcel,
+    python: &str,
+    workshop: &Path,
+    layout: &Path,
+) -> Result<()> {
     let wheels = workshop.join("wheels");
     pip(parcel, python, workshop, &["download", "--no-deps", "--dest"], &wheels)?;
     let wheels: Vec<PathBuf> = fs::read_dir(&wheels)
@@ -165,7 +178,12 @@ fn lay_out_cpu(parcel: &Parcel, python: &str, workshop: &Path, layout: &Path) ->
 }
 
 /// PyTorch with all of NVIDIA's libraries, less what only Python needs.
-fn lay_out_cuda(parcel: &Parcel, python: &str, workshop: &Path, layout: &Path) -> Result<()> {
+fn lay_out_cuda(
+    parcel: &Parcel,
+    python: &str,
+    workshop: &Path,
+    layout: &Path,
+) -> Result<()> {
     let site = layout.join("site");
     pip(parcel, python, workshop, &["install", "--target"], &site)?;
     keep_only(&site, &["torch", "nvidia"])?;
@@ -174,7 +192,13 @@ fn lay_out_cuda(parcel: &Parcel, python: &str, workshop: &Path, layout: &Path) -
 }
 
 /// Has pip bring packages for this machine, whatever Python it runs on itself.
-fn pip(parcel: &Parcel, python: &str, workshop: &Path, task: &[&str], folder: &Path) -> Result<()> {
+fn pip(
+    parcel: &Parcel,
+    python: &str,
+    workshop: &Path,
+    task: &[&str],
+    folder: &Path,
+) -> Result<()> {
     let temporary = workshop.join("pip");
     fs::create_dir_all(&temporary).map_err(file("making", &temporary))?;
     let mut pip = Command::new(python);
@@ -191,16 +215,23 @@ fn pip(parcel: &Parcel, python: &str, workshop: &Path, task: &[&str], folder: &P
     // Half a gigabyte may be more than the usual folder for temporary files holds.
     pip.env("TMPDIR", &temporary);
     // Settings that suit daily work with pip, but not this.
-    pip.env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0").env("PIP_ROOT_USER_ACTION", "ignore");
+    pip.env("PIP_USER", "0")
+        .env("PIP_REQUIRE_VIRTUALENV", "0")
+        .env("PIP_ROOT_USER_ACTION", "ignore");
     let (status, said) = process::watch(&mut pip)?;
-    if status.success() { Ok(()) } else { Err(diagnose(&said, python, &parcel.packages[0])) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(diagnose(&said, python, &parcel.packages[0]))
+    }
 }
 
 /// What pip's complaint comes down to.
 fn diagnose(said: &str, python: &str, package: &str) -> Error {
     let what = package.to_string();
     let errors: Vec<_> = said.lines().filter(|line| line.contains("ERROR:")).collect();
-    let said_last = errors.last().copied().unwrap_or("it gave no reason").trim().to_string();
+    let said_last =
+        errors.last().copied().unwrap_or("it gave no reason").trim().to_string();
     // Without a network, pip ends by saying that there is no such package, too.
     if process::speaks_of_no_network(said) {
         Error::NoNetwork { what }
@@ -214,7 +245,8 @@ fn diagnose(said: &str, python: &str, package: &str) -> Error {
 /// Unpacks what is wanted of a wheel, with a progress bar.
 fn unpack(wheel: &Path, layout: &Path) -> Result<()> {
     let bad = |source| Error::Package { path: wheel.to_path_buf(), source };
-    let mut archive = ZipArchive::new(File::open(wheel).map_err(file("opening", wheel))?).map_err(bad)?;
+    let mut archive = ZipArchive::new(File::open(wheel).map_err(file("opening", wheel))?)
+        .map_err(bad)?;
     let mut picked = Vec::new();
     let mut bytes = 0;
     for index in 0..archive.len() {
@@ -227,8 +259,11 @@ fn unpack(wheel: &Path, layout: &Path) -> Result<()> {
             picked.push((index, place));
         }
     }
-    let style = ProgressStyle::with_template("  unpacking {bar:40} {decimal_bytes}/{decimal_total_bytes}");
-    let bar = ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let style = ProgressStyle::with_template(
+        "  unpacking {bar:40} {decimal_bytes}/{decimal_total_bytes}",
+    );
+    let bar = ProgressBar::new(bytes)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     for (index, place) in picked {
         let path = layout.join(place);
         if let Some(folder) = path.parent() {
@@ -236,7 +271,8 @@ fn unpack(wheel: &Path, layout: &Path) -> Result<()> {
         }
         let mut entry = archive.by_index(index).map_err(bad)?;
         let mut unpacked = File::create(&path).map_err(file("making", &path))?;
-        std::io::copy(&mut entry, &mut bar.wrap_write(&mut unpacked)).map_err(file("unpacking", &path))?;
+        std::io::copy(&mut entry, &mut bar.wrap_write(&mut unpacked))
+            .map_err(file("unpacking", &path))?;
     }
     bar.finish_and_clear();
     Ok(())
@@ -251,7 +287,9 @@ fn place_of(entry: &Path) -> Option<PathBuf> {
     let folder = entry.parent()?;
     let needed = match folder.to_str()? {
         "torch/lib" => !needs_python_or_card(name),
-        "nvidia/cu13/lib" => name.starts_with("libcudart.so.") || name.starts_with("libcupti.so."),
+        "nvidia/cu13/lib" => {
+            name.starts_with("libcudart.so.") || name.starts_with("libcupti.so.")
+        }
         _ => false,
     };
     needed.then(|| Path::new("lib").join(name))
@@ -260,7 +298,9 @@ fn place_of(entry: &Path) -> Option<PathBuf> {
 /// Whether a library of the wheel serves Python or an NVIDIA card only.
 fn needs_python_or_card(name: &str) -> bool {
     name == "libtorch.so"
-        || ["cuda", "nvrtc", "nvshmem", "python", "shm", "global_deps"].iter().any(|part| name.contains(part))
+        || ["cuda", "nvrtc", "nvshmem", "python", "shm", "global_deps"]
+            .iter()
+            .any(|part| name.contains(part))
 }
 
 /// Removes everything from a folder but these.
@@ -270,7 +310,11 @@ fn keep_only(folder: &Path, kept: &[&str]) -> Result<()> {
         if kept.iter().any(|name| entry.file_name() == *name) {
             continue;
         }
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.map_err(file("removing", path))?;
     }
     Ok(())
@@ -290,12 +334,24 @@ mod tests {
 
     #[test]
     fn a_cpu_needs_headers_and_few_libraries() {
-        assert_eq!(place("torch/include/torch/script.h"), Some("include/torch/script.h".into()));
-        assert_eq!(place("torch/lib/libtorch_cpu.so"), Some("lib/libtorch_cpu.so".into()));
+        assert_eq!(
+            place("torch/include/torch/script.h"),
+            Some("include/torch/script.h".into())
+        );
+        assert_eq!(
+            place("torch/lib/libtorch_cpu.so"),
+            Some("lib/libtorch_cpu.so".into())
+        );
         assert_eq!(place("torch/lib/libgomp.so.1"), Some("lib/libgomp.so.1".into()));
-        assert_eq!(place("torch/lib/libnvpl_blas_core.so.0"), Some("lib/libnvpl_blas_core.so.0".into()));
+        assert_eq!(
+            place("torch/lib/libnvpl_blas_core.so.0"),
+            Some("lib/libnvpl_blas_core.so.0".into())
+        );
         assert_eq!(place("torch/lib/libtorch.dylib"), Some("lib/libtorch.dylib".into()));
-        assert_eq!(place("nvidia/cu13/lib/libcudart.so.13"), Some("lib/libcudart.so.13".into()));
+        assert_eq!(
+            place("nvidia/cu13/lib/libcudart.so.13"),
+            Some("lib/libcudart.so.13".into())
+        );
         for unneeded in [
             "torch/lib/libtorch.so",
             "torch/lib/libtorch_cuda.so",
@@ -313,11 +369,9 @@ mod tests {
         let offline = "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError'\n\
                        ERROR: No matching distribution found for torch==2.13.0\n";
         assert!(matches!(diagnose(offline, "python3", "torch"), Error::NoNetwork { .. }));
-        let absent =
-            "ERROR: Could not find a version\nERROR: No matching distribution found for torch==2.13.0\n";
+        let absent = "ERROR: Could not find a version\nERROR: No matching distribution found for torch==2.13.0\n";
         assert!(matches!(diagnose(absent, "python3", "torch"), Error::NoPackage { .. }));
-        let full =
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n";
+        let full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n";
         let Error::Pip { said, .. } = diagnose(full, "python3", "torch") else {
             panic!("a full disk is neither")
         };

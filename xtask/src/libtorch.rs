@@ -41,8 +41,12 @@ pub fn obtain(places: &Places, asked: Option<Flavour>) -> Result<PathBuf> {
         }
         return match check(&path) {
             Ok(()) => path.canonicalize().map_err(file("following", path)),
-            Err(Unfit::Lacks(missing)) => Err(Error::NoLibtorch { origin, path, missing }),
-            Err(Unfit::Version(found)) => Err(Error::WrongVersion { origin, path, found }),
+            Err(Unfit::Lacks(missing)) => {
+                Err(Error::NoLibtorch { origin, path, missing })
+            }
+            Err(Unfit::Version(found)) => {
+                Err(Error::WrongVersion { origin, path, found })
+            }
         };
     }
     if let (None, Ok(linked)) = (asked, places.link().canonicalize())
@@ -59,7 +63,8 @@ fn named_by_user(places: &Places) -> Result<Option<(&'static str, PathBuf)>> {
         return Ok(Some(("LIBTORCH_USE_PYTORCH", python_package()?)));
     }
     // Without a LIBTORCH of the user's, cargo has set it to our own link.
-    let libtorch = variable("LIBTORCH").map(PathBuf::from).filter(|path| !places.is_link(path));
+    let libtorch =
+        variable("LIBTORCH").map(PathBuf::from).filter(|path| !places.is_link(path));
     Ok(libtorch.map(|path| ("LIBTORCH", places.root.join(path))))
 }
 
@@ -75,7 +80,9 @@ fn python_package() -> Result<PathBuf> {
 
 fn flavour_for_this_machine() -> Flavour {
     match tools::card() {
-        Card::Usable if cfg!(all(target_os = "linux", target_arch = "x86_64")) => Flavour::Cuda,
+        Card::Usable if cfg!(all(target_os = "linux", target_arch = "x86_64")) => {
+            Flavour::Cuda
+        }
         Card::OldDriver(version) => {
             println!(
                 "An NVIDIA card is here, but CUDA 13 needs driver 580 or newer, and this is {version}: taking the CPU."
@@ -96,10 +103,9 @@ pub enum Unfit {
 /// Checks that a folder holds a whole libtorch of the right version.
 pub fn check(libtorch: &Path) -> std::result::Result<(), Unfit> {
     const SUFFIX: &str = if cfg!(target_os = "macos") { "dylib" } else { "so" };
-    let parts = ["lib", "include"]
-        .map(String::from)
-        .into_iter()
-        .chain(["torch", "torch_cpu", "c10"].map(|library| format!("lib/lib{library}.{SUFFIX}")));
+    let parts = ["lib", "include"].map(String::from).into_iter().chain(
+        ["torch", "torch_cpu", "c10"].map(|library| format!("lib/lib{library}.{SUFFIX}")),
+    );
     for part in parts {
         if !libtorch.join(&part).exists() {
             return Err(Unfit::Lacks(part));
@@ -115,12 +121,17 @@ pub fn check(libtorch: &Path) -> std::result::Result<(), Unfit> {
 /// The version as the headers, the distribution or the Python package tell it.
 fn version(libtorch: &Path) -> Option<String> {
     let read = |path: &str| fs::read_to_string(libtorch.join(path)).ok();
-    let headers = ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
-    let from_headers = headers.iter().find_map(|header| version_in_header(&read(header)?));
+    let headers = [
+        "include/torch/headeronly/version.h",
+        "include/torch/csrc/api/include/torch/version.h",
+    ];
+    let from_headers =
+        headers.iter().find_map(|header| version_in_header(&read(header)?));
     let from_distribution = || Some(without_build(&read("build-version")?));
     let from_python = || {
         let version = read("version.py")?;
-        let quoted = version.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
+        let quoted =
+            version.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
         Some(without_build(quoted.trim_matches(['\'', '"'])))
     };
     from_headers.or_else(from_distribution).or_else(from_python)
@@ -130,7 +141,9 @@ fn version(libtorch: &Path) -> Option<String> {
 fn version_in_header(header: &str) -> Option<String> {
     let number = |part: &str| {
         let definition = format!("#define TORCH_VERSION_{part} ");
-        header.lines().find_map(|line| line.strip_prefix(&definition)?.trim().parse::<u32>().ok())
+        header
+            .lines()
+            .find_map(|line| line.strip_prefix(&definition)?.trim().parse::<u32>().ok())
     };
     Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
@@ -185,12 +198,14 @@ mod tests {
             fs::write(path, text).unwrap();
         };
         assert_eq!(version(libtorch.path()), None);
-        write("version.py", "from typing import Optional\n__version__ = '2.11.0+cu130'\n");
+        write(
+            "version.py",
+            "from typing import Optional\n__version__ = '2.11.0+cu130'\n",
+        );
         assert_eq!(version(libtorch.path()).unwrap(), "2.11.0");
         write("build-version", "2.12.0+cpu\n");
         assert_eq!(version(libtorch.path()).unwrap(), "2.12.0");
-        let header =
-            "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 0\n";
+        let header = "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 0\n";
         write("include/torch/headeronly/version.h", header);
         assert_eq!(version(libtorch.path()).unwrap(), "2.13.0");
     }

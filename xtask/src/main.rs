@@ -124,7 +124,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let places = Places::find()?;
             setup::run(&places, None)?;
             let mut bless = places.cargo();
-            bless.args(["test", "--test", "outputs", "--test", "figures"]).env("UPDATE_EXPECT", "1");
+            bless
+                .args(["test", "--test", "outputs", "--test", "figures"])
+                .env("UPDATE_EXPECT", "1");
             process::follow(&mut bless)
         }
         Command::Maths { question: Some(Question::Supports { renderer }) } => {
@@ -132,7 +134,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Maths { question: None } => {
             let mut request = String::new();
-            std::io::stdin().read_to_string(&mut request).map_err(|e| Error::Preprocessor(e.to_string()))?;
+            std::io::stdin()
+                .read_to_string(&mut request)
+                .map_err(|e| Error::Preprocessor(e.to_string()))?;
             print!("{}", maths::preprocess(&request)?);
             Ok(ExitCode::SUCCESS)
         }

@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 
 /// Answers mdBook: takes `[context, book]` as JSON, gives the book with every formula translated.
 pub fn preprocess(input: &str) -> Result<String> {
-    let request: Value =
-        serde_json::from_str(input).map_err(|source| Error::Preprocessor(source.to_string()))?;
+    let request: Value = serde_json::from_str(input)
+        .map_err(|source| Error::Preprocessor(source.to_string()))?;
     let Value::Array(request) = request else { return Err(not_a_request()) };
-    let Ok([_context, mut book]) = <[Value; 2]>::try_from(request) else { return Err(not_a_request()) };
+    let Ok([_context, mut book]) = <[Value; 2]>::try_from(request) else {
+        return Err(not_a_request());
+    };
     translate_items(&mut book["items"])?;
     Ok(book.to_string())
 }
@@ -28,7 +30,11 @@ fn not_a_request() -> Error {
 fn translate_items(items: &mut Value) -> Result<()> {
     for item in items.as_array_mut().into_iter().flatten() {
         let Some(chapter) = item.get_mut("Chapter") else { continue };
-        let name = chapter["path"].as_str().or(chapter["name"].as_str()).unwrap_or("a chapter").to_string();
+        let name = chapter["path"]
+            .as_str()
+            .or(chapter["name"].as_str())
+            .unwrap_or("a chapter")
+            .to_string();
         if let Value::String(content) = &mut chapter["content"] {
             *content = translate(&name, content)?;
         }
@@ -42,7 +48,8 @@ fn translate(chapter: &str, markdown: &str) -> Result<String> {
     let mut translated = String::with_capacity(markdown.len());
     let mut copied = 0; // how much of the Markdown is already in `translated`
     let mut in_code = false;
-    for (event, range) in Parser::new_ext(markdown, markdown_options()).into_offset_iter() {
+    for (event, range) in Parser::new_ext(markdown, markdown_options()).into_offset_iter()
+    {
         let (latex, mode) = match event {
             Event::InlineMath(latex) => (latex, DisplayMode::Inline),
             Event::DisplayMath(latex) => (latex, DisplayMode::Block),
@@ -104,8 +111,12 @@ fn mathml(latex: &str, display_mode: DisplayMode) -> std::result::Result<String,
         .map_err(|e| e.to_string())?;
     let mut mathml = String::new();
     let config = RenderConfig { display_mode, ..RenderConfig::default() };
-    push_mathml(&mut mathml, events.into_iter().map(Ok::<_, std::convert::Infallible>), config)
-        .map_err(|e| e.to_string())?;
+    push_mathml(
+        &mut mathml,
+        events.into_iter().map(Ok::<_, std::convert::Infallible>),
+        config,
+    )
+    .map_err(|e| e.to_string())?;
     Ok(shield(&mathml))
 }
 
@@ -143,7 +154,8 @@ fn shield(mathml: &str) -> String {
 
 /// Where a `$` stands in a piece of text that neither opens nor closes a formula and is not escaped.
 fn lone_dollar(markdown: &str, range: std::ops::Range<usize>) -> Option<usize> {
-    let dollars = markdown[range.clone()].match_indices('$').map(|(at, _)| range.start + at);
+    let dollars =
+        markdown[range.clone()].match_indices('$').map(|(at, _)| range.start + at);
     dollars.into_iter().find(|&at| !markdown[..at].ends_with('\\'))
 }
 
@@ -193,8 +205,18 @@ mod tests {
         assert!(block(r"\operatorname{softmax}(x)").contains("softmax"));
         assert!(block(r"K^\top").contains('⊤'));
         assert!(block(r"a \in b \times c").contains('×'));
-        assert!(block(r"\begin{bmatrix} a & b \\ c & d \end{bmatrix}").matches("<mtr>").count() == 2);
-        assert!(block(r"\begin{aligned} a &= b \\ &= c \end{aligned}").matches("<mtr>").count() == 2);
+        assert!(
+            block(r"\begin{bmatrix} a & b \\ c & d \end{bmatrix}")
+                .matches("<mtr>")
+                .count()
+                == 2
+        );
+        assert!(
+            block(r"\begin{aligned} a &= b \\ &= c \end{aligned}")
+                .matches("<mtr>")
+                .count()
+                == 2
+        );
         assert!(block(r"\underbrace{a + b}_{n}").contains("<munder"));
         assert!(block(r"\text{if } x").contains("<mtext"));
         assert!(block(r"\mu").contains('\u{3bc}'));
@@ -208,8 +230,11 @@ mod tests {
 
     #[test]
     fn formulas_are_replaced_where_they_stand() {
-        let page =
-            translate("ch01.md", "Let $a$ be, and\n\n$$\n\\frac{a}{b}\n$$\n\n> quoted $c$ here\n").unwrap();
+        let page = translate(
+            "ch01.md",
+            "Let $a$ be, and\n\n$$\n\\frac{a}{b}\n$$\n\n> quoted $c$ here\n",
+        )
+        .unwrap();
         assert!(page.starts_with("Let <math"), "{page}");
         assert!(page.contains("</math> be, and\n\n<math display=\"block\""), "{page}");
         assert!(page.contains("</math>\n\n> quoted <math"), "{page}");
@@ -219,12 +244,17 @@ mod tests {
 
     #[test]
     fn no_line_may_break_between_a_formula_and_a_comma() {
-        assert!(translate("ch01.md", "for $x$, and").unwrap().ends_with("</math>&#8288;, and"));
+        assert!(
+            translate("ch01.md", "for $x$, and")
+                .unwrap()
+                .ends_with("</math>&#8288;, and")
+        );
     }
 
     #[test]
     fn markdown_finds_nothing_to_do_in_a_formula() {
-        let page = translate("ch01.md", "$a * b * c'$ and $x_1 * y_1$, $[a](b)$").unwrap();
+        let page =
+            translate("ch01.md", "$a * b * c'$ and $x_1 * y_1$, $[a](b)$").unwrap();
         let inside: Vec<_> = Parser::new_ext(&page, markdown_options())
             .filter(|e| matches!(e, Event::Start(Tag::Emphasis | Tag::Link { .. })))
             .collect();
@@ -233,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_mistake_names_the_chapter_the_line_the_formula_and_the_reason() {
-        let error = translate("ch04.md", "text\n\nand $\\frac{a}{$\n").unwrap_err().to_string();
+        let error =
+            translate("ch04.md", "text\n\nand $\\frac{a}{$\n").unwrap_err().to_string();
         assert!(error.contains("ch04.md, line 3"), "{error}");
         assert!(error.contains(r"\frac{a}{"), "{error}");
         let error = translate("ch04.md", "$\\nosuchcommand{x}$").unwrap_err().to_string();
@@ -259,10 +290,16 @@ mod tests {
             ]}])
             .to_string()
         };
-        let answer: Value = serde_json::from_str(&preprocess(&book("$x$")).unwrap()).unwrap();
+        let answer: Value =
+            serde_json::from_str(&preprocess(&book("$x$")).unwrap()).unwrap();
         let outer = &answer["items"][2]["Chapter"];
         assert!(outer["content"].as_str().unwrap().starts_with("<math"));
-        assert!(outer["sub_items"][0]["Chapter"]["content"].as_str().unwrap().starts_with("<math"));
+        assert!(
+            outer["sub_items"][0]["Chapter"]["content"]
+                .as_str()
+                .unwrap()
+                .starts_with("<math")
+        );
         assert_eq!(answer["items"][1]["PartTitle"], "$not a chapter$");
         assert!(preprocess("{}").is_err());
         assert!(preprocess("[").is_err());

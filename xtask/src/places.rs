@@ -18,9 +18,11 @@ pub struct Places {
 impl Places {
     /// The repository is where cargo started this program from, the cache what the environment says.
     pub fn find() -> Result<Places> {
-        let manifest = variable("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let manifest = variable("CARGO_MANIFEST_DIR")
+            .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = Path::new(&manifest).join("..");
-        let root = root.canonicalize().map_err(file("looking for the repository at", root))?;
+        let root =
+            root.canonicalize().map_err(file("looking for the repository at", root))?;
         let cache = cache();
         fs::create_dir_all(&cache).map_err(file("making the cache", &cache))?;
         Ok(Places { root, cache })
@@ -32,7 +34,8 @@ impl Places {
     }
 
     pub fn target(&self) -> PathBuf {
-        variable("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |target| self.root.join(target))
+        variable("CARGO_TARGET_DIR")
+            .map_or_else(|| self.root.join("target"), |target| self.root.join(target))
     }
 
     /// Whether tch's bindings were ever built here.
@@ -52,7 +55,8 @@ impl Places {
         let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root);
         // cargo set this from its configuration, and will again; as a variable of the user's it would count as a change.
-        if variable("LIBTORCH").is_some_and(|libtorch| self.is_link(Path::new(&libtorch))) {
+        if variable("LIBTORCH").is_some_and(|libtorch| self.is_link(Path::new(&libtorch)))
+        {
             cargo.env_remove("LIBTORCH");
         }
         cargo
@@ -61,9 +65,9 @@ impl Places {
     /// Whether a path is the link in this repository, however written.
     pub fn is_link(&self, path: &Path) -> bool {
         path.file_name() == self.link().file_name()
-            && path
-                .parent()
-                .is_some_and(|parent| parent.canonicalize().is_ok_and(|parent| parent == self.root))
+            && path.parent().is_some_and(|parent| {
+                parent.canonicalize().is_ok_and(|parent| parent == self.root)
+            })
     }
 }
 

@@ -8,7 +8,10 @@ use crate::error::{Error, Result};
 /// Runs a program to its end with this program's input and output, and gives its exit code.
 pub fn follow(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().map_err(start(command))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs a program, shows what it prints as it comes, and keeps what it printed to standard error.
@@ -30,7 +33,10 @@ pub fn watch(command: &mut Command) -> Result<(ExitStatus, String)> {
 /// What a program prints to standard output, if there is such a program and it ends well.
 pub fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
 /// For `map_err`: which program it was.

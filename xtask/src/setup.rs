@@ -46,8 +46,13 @@ pub fn run(places: &Places, asked: Option<Flavour>) -> Result<Tools> {
         &format!("mdbook {}", tools::mdbook_version(&mdbook).unwrap_or_default()),
         &mdbook.display().to_string(),
     );
-    if let Some(folder) = mdbook.parent().filter(|_| mdbook.is_absolute() && !is_on_path(&mdbook)) {
-        println!("  for the plain `mdbook serve`, put {} first on the PATH", folder.display());
+    if let Some(folder) =
+        mdbook.parent().filter(|_| mdbook.is_absolute() && !is_on_path(&mdbook))
+    {
+        println!(
+            "  for the plain `mdbook serve`, put {} first on the PATH",
+            folder.display()
+        );
     }
     Ok(Tools { mdbook })
 }
@@ -59,6 +64,8 @@ fn report(what: &str, found: &str) {
 /// Whether `mdbook` alone starts this one.
 fn is_on_path(mdbook: &Path) -> bool {
     let path = variable("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("mdbook")).find(|found| found.exists());
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join("mdbook"))
+        .find(|found| found.exists());
     found.as_deref() == Some(mdbook)
 }

@@ -15,7 +15,11 @@ const DRIVER: u32 = 580;
 
 /// The Python that torch-sys would call, checked to be a Python 3.
 pub fn python() -> Result<String> {
-    let names = if variable("VIRTUAL_ENV").is_some() { ["python", "python3"] } else { ["python3", "python"] };
+    let names = if variable("VIRTUAL_ENV").is_some() {
+        ["python", "python3"]
+    } else {
+        ["python3", "python"]
+    };
     let is_python_3 = |name: &str| {
         process::answer(Command::new(name).arg("--version"))
             .is_some_and(|version| version.starts_with("Python 3."))
@@ -37,9 +41,12 @@ pub fn python_with_pip() -> Result<String> {
 
 /// The first line the C++ compiler says of itself. It is found as the crate `cc` finds it.
 pub fn compiler() -> Result<String> {
-    let name = variable("CXX").unwrap_or_else(|| "c++".into()).to_string_lossy().into_owned();
+    let name =
+        variable("CXX").unwrap_or_else(|| "c++".into()).to_string_lossy().into_owned();
     let mut words = name.split_whitespace(); // CXX may be "ccache g++"
-    let version = process::answer(Command::new(words.next().unwrap_or("c++")).args(words).arg("--version"));
+    let version = process::answer(
+        Command::new(words.next().unwrap_or("c++")).args(words).arg("--version"),
+    );
     match version.as_deref().and_then(|version| version.lines().next()) {
         Some(line) => Ok(line.to_string()),
         None => Err(Error::NoCompiler { tried: name }),
@@ -58,9 +65,11 @@ pub enum Card {
 /// Looks for an NVIDIA card.
 pub fn card() -> Card {
     let driver = process::answer(
-        Command::new("nvidia-smi").args(["--query-gpu=driver_version", "--format=csv,noheader"]),
+        Command::new("nvidia-smi")
+            .args(["--query-gpu=driver_version", "--format=csv,noheader"]),
     );
-    let version = driver.as_deref().and_then(|driver| driver.split('.').next()?.parse().ok());
+    let version =
+        driver.as_deref().and_then(|driver| driver.split('.').next()?.parse().ok());
     match version {
         Some(version) if version < DRIVER => Card::OldDriver(version),
         Some(_) => Card::Usable,
@@ -72,8 +81,9 @@ pub fn card() -> Card {
 /// An mdbook 0.5: the one on the PATH, cargo's, or one of our own; if there is none, cargo builds it.
 pub fn mdbook(places: &Places) -> Result<PathBuf> {
     let own = places.cache.join(format!("mdbook-{MDBOOK}"));
-    let cargo_home =
-        variable("CARGO_HOME").map(PathBuf::from).or(std::env::home_dir().map(|home| home.join(".cargo")));
+    let cargo_home = variable("CARGO_HOME")
+        .map(PathBuf::from)
+        .or(std::env::home_dir().map(|home| home.join(".cargo")));
     let cargos = cargo_home.unwrap_or_default().join("bin/mdbook");
     let candidates = [PathBuf::from("mdbook"), cargos.clone(), own.join("bin/mdbook")];
     let versions = candidates.clone().map(|candidate| mdbook_version(&candidate));
@@ -111,16 +121,34 @@ pub fn mdbook_version(program: &Path) -> Option<String> {
 }
 
 /// Fails if a file system has too little room.
-pub fn need_space(path: &Path, needed: u64, what: &str, cure: &'static str) -> Result<()> {
-    let available = fs4::available_space(path).map_err(file("asking for the free space of", path))?;
+pub fn need_space(
+    path: &Path,
+    needed: u64,
+    what: &str,
+    cure: &'static str,
+) -> Result<()> {
+    let available =
+        fs4::available_space(path).map_err(file("asking for the free space of", path))?;
     enough(path, needed, available, what, cure)
 }
 
-fn enough(path: &Path, needed: u64, available: u64, what: &str, cure: &'static str) -> Result<()> {
+fn enough(
+    path: &Path,
+    needed: u64,
+    available: u64,
+    what: &str,
+    cure: &'static str,
+) -> Result<()> {
     if available >= needed {
         return Ok(());
     }
-    Err(Error::LittleSpace { what: what.to_string(), path: path.to_path_buf(), needed, available, cure })
+    Err(Error::LittleSpace {
+        what: what.to_string(),
+        path: path.to_path_buf(),
+        needed,
+        available,
+        cure,
+    })
 }
 
 #[cfg(test)]
@@ -131,8 +159,9 @@ mod tests {
     fn too_little_disk_says_how_much_is_there_and_how_much_is_needed() {
         let path = Path::new("cache");
         assert!(enough(path, 5, 5, "libtorch", "").is_ok());
-        let error =
-            enough(path, 1_600_000_000, 75_000_000, "libtorch", "Make room.").unwrap_err().to_string();
+        let error = enough(path, 1_600_000_000, 75_000_000, "libtorch", "Make room.")
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "too little disk space for libtorch: cache has 75 MB free, and 1.6 GB are needed\n  Make room."

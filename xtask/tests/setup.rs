@@ -72,14 +72,16 @@ impl Machine {
 
     /// A wheel with the files that matter, and some that do not.
     fn wheel(&self) {
-        let mut wheel = zip::ZipWriter::new(fs::File::create(self.path("wheels/torch.whl")).unwrap());
+        let mut wheel =
+            zip::ZipWriter::new(fs::File::create(self.path("wheels/torch.whl")).unwrap());
         let mut add = |name: &str, text: &str| {
             wheel.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
             wheel.write_all(text.as_bytes()).unwrap();
         };
         add("torch/__init__.py", "");
         add(&format!("torch/{VERSION_HEADER}"), &version_header(13));
-        for library in ["libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so", "libc10.so"] {
+        for library in ["libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so", "libc10.so"]
+        {
             add(&format!("torch/lib/{library}"), "a library");
         }
         wheel.finish().unwrap();
@@ -105,7 +107,9 @@ impl Machine {
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
             .env("CARGO", self.path("bin/cargo"));
-        xtask.env("CARGO_HOME", self.path("cargo")).env("CARGO_MANIFEST_DIR", self.path("clone/xtask"));
+        xtask
+            .env("CARGO_HOME", self.path("cargo"))
+            .env("CARGO_MANIFEST_DIR", self.path("clone/xtask"));
         xtask.env("SELF_ATTENTION_CACHE", self.path("cache"));
         xtask.env("WHEELS", self.path("wheels")).env("CALLS", self.path("calls"));
         xtask
@@ -129,9 +133,14 @@ impl Machine {
     }
 
     fn assert_nothing_half_made(&self) {
-        let left: Vec<_> =
-            fs::read_dir(self.path("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.iter().all(|name| name == "lock" || name == "libtorch-2.13.0-cpu"), "{left:?}");
+        let left: Vec<_> = fs::read_dir(self.path("cache"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert!(
+            left.iter().all(|name| name == "lock" || name == "libtorch-2.13.0-cpu"),
+            "{left:?}"
+        );
     }
 }
 
@@ -189,13 +198,19 @@ fn a_python_2_is_no_python() {
 fn no_pip() {
     let machine = Machine::new();
     machine.program("python3", r#"[ "$1" = --version ] && echo 'Python 3.11.7'"#);
-    assert_fails(&machine.setup(), &["python3 has no pip", "apt install python3-pip", "-m ensurepip"]);
+    assert_fails(
+        &machine.setup(),
+        &["python3 has no pip", "apt install python3-pip", "-m ensurepip"],
+    );
 }
 
 #[test]
 fn no_compiler() {
     let machine = Machine::with_pip(GOOD_PIP).without("c++");
-    assert_fails(&machine.setup(), &["no C++ compiler was found (tried c++)", "apt install g++", "CXX"]);
+    assert_fails(
+        &machine.setup(),
+        &["no C++ compiler was found (tried c++)", "apt install g++", "CXX"],
+    );
     assert_eq!(machine.calls(), "", "nothing is fetched before the compiler is there");
     let named = outcome(machine.xtask(&["setup"]).env("CXX", "no-such-compiler -O2"));
     assert_fails(&named, &["(tried no-such-compiler -O2)"]);
@@ -207,20 +222,28 @@ fn no_network() {
         "echo \"WARNING: Retrying after connection broken by 'NewConnectionError'\" >&2
          echo 'ERROR: No matching distribution found for torch==2.13.0' >&2; exit 1",
     );
-    assert_fails(&machine.setup(), &["error: no network: torch==2.13.0 could not be fetched", "HTTPS_PROXY"]);
+    assert_fails(
+        &machine.setup(),
+        &["error: no network: torch==2.13.0 could not be fetched", "HTTPS_PROXY"],
+    );
     machine.assert_nothing_half_made();
 }
 
 #[test]
 fn no_such_package() {
-    let machine =
-        Machine::with_pip("echo 'ERROR: No matching distribution found for torch==2.13.0' >&2; exit 1");
-    assert_fails(&machine.setup(), &["pip finds no package for torch==2.13.0", "pip install --upgrade pip"]);
+    let machine = Machine::with_pip(
+        "echo 'ERROR: No matching distribution found for torch==2.13.0' >&2; exit 1",
+    );
+    assert_fails(
+        &machine.setup(),
+        &["pip finds no package for torch==2.13.0", "pip install --upgrade pip"],
+    );
 }
 
 #[test]
 fn another_complaint_of_pip() {
-    let machine = Machine::with_pip("echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1");
+    let machine =
+        Machine::with_pip("echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1");
     assert_fails(
         &machine.setup(),
         &["pip could not fetch torch==2.13.0: ERROR: [Errno 28] No space left on device"],
@@ -233,7 +256,10 @@ fn a_libtorch_of_the_wrong_version() {
     let machine = Machine::new();
     let old = machine.libtorch("old", 12);
     let outcome = outcome(machine.xtask(&["setup"]).env("LIBTORCH", old));
-    assert_fails(&outcome, &["LIBTORCH names", "which is libtorch 2.12.0; tch needs 2.13.0 exactly"]);
+    assert_fails(
+        &outcome,
+        &["LIBTORCH names", "which is libtorch 2.12.0; tch needs 2.13.0 exactly"],
+    );
 }
 
 #[test]
@@ -259,7 +285,10 @@ fn a_libtorch_of_the_users_own_is_used_and_stays_in_use() {
 fn the_torch_of_a_python() {
     let machine = Machine::new();
     let package = machine.libtorch("site-packages/torch", 13);
-    let answer = format!("[ \"$1\" = --version ] && echo 'Python 3.11.7' || echo '{}'", package.display());
+    let answer = format!(
+        "[ \"$1\" = --version ] && echo 'Python 3.11.7' || echo '{}'",
+        package.display()
+    );
     machine.program("python3", &answer);
     assert_succeeds(&outcome(machine.xtask(&["setup"]).env("LIBTORCH_USE_PYTORCH", "1")));
     assert_eq!(machine.link().unwrap(), package);
@@ -274,12 +303,26 @@ fn libtorch_is_fetched_once_and_then_needs_neither_python_nor_network() {
     let machine = Machine::with_pip(GOOD_PIP);
     let first = machine.setup();
     assert_succeeds(&first);
-    assert!(first.out.contains("libtorch 2.13.0, CPU: 540 MB to download, 485 MB on disk"), "{}", first.out);
-    assert!(machine.calls().contains("-m pip --disable-pip-version-check download --no-deps --dest"));
+    assert!(
+        first.out.contains("libtorch 2.13.0, CPU: 540 MB to download, 485 MB on disk"),
+        "{}",
+        first.out
+    );
+    assert!(
+        machine
+            .calls()
+            .contains("-m pip --disable-pip-version-check download --no-deps --dest")
+    );
     let libtorch = machine.cached();
     assert_eq!(machine.link().unwrap(), libtorch);
-    assert_eq!(fs::read_to_string(libtorch.join("lib/libtorch.so")).unwrap(), "INPUT(libtorch_cpu.so)\n");
-    assert_eq!(fs::read_to_string(libtorch.join("build-version")).unwrap(), "2.13.0+cpu\n");
+    assert_eq!(
+        fs::read_to_string(libtorch.join("lib/libtorch.so")).unwrap(),
+        "INPUT(libtorch_cpu.so)\n"
+    );
+    assert_eq!(
+        fs::read_to_string(libtorch.join("build-version")).unwrap(),
+        "2.13.0+cpu\n"
+    );
     assert!(!libtorch.join("lib/libtorch_cuda.so").exists());
     machine.assert_nothing_half_made();
 
@@ -336,7 +379,11 @@ fn a_card_gets_cuda_if_its_driver_is_new_enough() {
     machine.program("nvidia-smi", "echo 535.183.01");
     let outcome = machine.setup();
     assert_succeeds(&outcome);
-    assert!(outcome.out.contains("CUDA 13 needs driver 580 or newer, and this is 535"), "{}", outcome.out);
+    assert!(
+        outcome.out.contains("CUDA 13 needs driver 580 or newer, and this is 535"),
+        "{}",
+        outcome.out
+    );
 }
 
 #[test]
@@ -372,10 +419,17 @@ fn an_mdbook_of_another_version_stays() {
     let machine = Machine::new();
     let own = machine.libtorch("own", 13);
     machine.program("mdbook", "echo 'mdbook v0.4.52'");
-    machine.program("cargo", "echo 'error: Could not resolve host' >&2; echo \"$@\" >> \"$CALLS\"; exit 101");
+    machine.program(
+        "cargo",
+        "echo 'error: Could not resolve host' >&2; echo \"$@\" >> \"$CALLS\"; exit 101",
+    );
     let outcome = outcome(machine.xtask(&["setup"]).env("LIBTORCH", own));
     assert!(outcome.out.contains("mdbook 0.4.52 stays as it is"), "{}", outcome.out);
-    assert!(machine.calls().trim_end().ends_with("cache/mdbook-0.5.4"), "{}", machine.calls());
+    assert!(
+        machine.calls().trim_end().ends_with("cache/mdbook-0.5.4"),
+        "{}",
+        machine.calls()
+    );
     assert_fails(&outcome, &["no network: mdbook 0.5.4 could not be fetched"]);
 }
 
@@ -383,8 +437,12 @@ fn an_mdbook_of_another_version_stays() {
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let outcome = outcome(&mut Machine::new().xtask(&["read", "--port", &port.to_string()]));
-    assert_fails(&outcome, &[&format!("port {port} is in use"), "cargo xtask read --port "]);
+    let outcome =
+        outcome(&mut Machine::new().xtask(&["read", "--port", &port.to_string()]));
+    assert_fails(
+        &outcome,
+        &[&format!("port {port} is in use"), "cargo xtask read --port "],
+    );
 }
 
 #[test]
@@ -403,7 +461,8 @@ fn further_arguments_and_the_exit_code_belong_to_cargo_test() {
     let own = machine.libtorch("own", 13);
     machine.program("cargo", r#"echo "$@" >> "$CALLS"; exit 101"#);
     let test = ["test", "--release", "-p", "xtask", "--", "--nocapture"];
-    let status = machine.xtask(&test).env("LIBTORCH", own).stdout(Stdio::null()).status().unwrap();
+    let status =
+        machine.xtask(&test).env("LIBTORCH", own).stdout(Stdio::null()).status().unwrap();
     assert_eq!(status.code(), Some(101));
     assert_eq!(machine.calls(), "test --workspace --release -p xtask -- --nocapture\n");
 }
@@ -413,13 +472,20 @@ fn the_book_is_refused_if_mdbook_complains_or_a_page_has_faults() {
     let machine = Machine::new();
     let own = machine.libtorch("own", 13);
     let book = |script: &str| {
-        machine
-            .program("mdbook", &format!("[ \"$1\" = --version ] && echo 'mdbook v0.5.4' && exit\n{script}"));
+        machine.program(
+            "mdbook",
+            &format!("[ \"$1\" = --version ] && echo 'mdbook v0.5.4' && exit\n{script}"),
+        );
         outcome(machine.xtask(&["book"]).env("LIBTORCH", &own))
     };
-    let page = |html: &str| format!("mkdir -p target/book; echo '{html}' > target/book/index.html");
+    let page = |html: &str| {
+        format!("mkdir -p target/book; echo '{html}' > target/book/index.html")
+    };
     assert_succeeds(&book(&page("<p>sound</p>")));
-    assert_fails(&book("echo ' WARN no such anchor' >&2"), &["the book has 1 fault:\n  WARN no such anchor"]);
+    assert_fails(
+        &book("echo ' WARN no such anchor' >&2"),
+        &["the book has 1 fault:\n  WARN no such anchor"],
+    );
     assert_fails(
         &book(&page("{{#include gone.rs}}")),
         &["index.html: this was not expanded: {{#include gone.rs}}"],
