@@ -42,7 +42,7 @@ pub struct Attended {
 ///
 /// # Errors
 /// [`Error::Shape`] if the widths of query and key differ, if there are not as many values as keys, or if the mask does
-/// not broadcast to the scores.
+/// not broadcast to the scores; [`Error::Torch`] if the leading dimensions or the kinds of the tensors differ.
 ///
 /// # Example: one query that finds the first of two keys
 /// ```
@@ -92,7 +92,8 @@ pub fn attention_scores(query: &Tensor, key: &Tensor) -> Result<Tensor> {
 /// Softmax over the keys that are open: each row sums to one.
 ///
 /// `weights[t, s] = exp(scores[t, s]) / Σ_s' exp(scores[t, s'])`, the sum over open keys only. A closed key gets
-/// exactly 0, and so does every key of a query for which all are closed.
+/// exactly 0, and so does every key of a query for which all are closed. What a closed key holds has no effect, even if it
+/// is infinite or NaN; its *value* must be finite all the same, for `0 · NaN` is NaN.
 ///
 /// # Shapes
 /// `scores`: `[…, T, S]`, `mask`: broadcasts to it; weights: `[…, T, S]`.
@@ -130,7 +131,9 @@ pub fn weighted_average(weights: &Tensor, value: &Tensor) -> Result<Tensor> {
 /// The same context from libtorch's fused kernel, which never writes the weights down and so cannot hand them out.
 ///
 /// The kernel walks over the keys in tiles and keeps a running maximum and a running sum (Dao et al.,
-/// "FlashAttention", 2022), so its memory grows with `T`, not with `T·S`.
+/// "FlashAttention", 2022), so its memory grows with `T`, not with `T·S`. That kernel takes `[B, H, T, D]`; for tensors
+/// with fewer dimensions libtorch falls back on the explicit form. A mask is added to the scores as 0 or −∞, so a closed key
+/// must be finite here.
 ///
 /// # Shapes
 /// As in [`scaled_dot_product_attention`]; the result is its context, `[…, T, D]`.

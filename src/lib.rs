@@ -23,6 +23,7 @@ pub mod environment;
 pub mod error;
 pub mod evaluation;
 pub mod feed_forward;
+pub mod files;
 pub mod linear;
 pub mod mask;
 pub mod model;

@@ -38,6 +38,9 @@ impl Mask {
     ///
     /// # Shapes
     /// `lengths`: `[B]`; the mask: `[B, 1, 1, S]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `lengths` is not `[B]`.
     // ANCHOR: padding
     pub fn padding(lengths: &Tensor, keys: i64) -> Result<Self> {
         let key = Tensor::f_arange(keys, (Kind::Int64, lengths.device()))?; // [S]
@@ -50,6 +53,9 @@ impl Mask {
     ///
     /// # Shapes
     /// The mask: `[T, T]`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if `positions` is negative.
     // ANCHOR: causal
     pub fn causal(positions: i64, device: Device) -> Result<Self> {
         let ones = Tensor::f_ones([positions, positions], (Kind::Bool, device))?;
@@ -64,6 +70,9 @@ impl Mask {
     ///
     /// # Shapes
     /// `prefixes`: `[B]`; the mask: `[B, 1, T, T]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `prefixes` is not `[B]`.
     // ANCHOR: prefix
     pub fn prefix(prefixes: &Tensor, positions: i64) -> Result<Self> {
         let in_prefix = Self::padding(prefixes, positions)?; // [B, 1, 1, T]

@@ -108,13 +108,20 @@ fn decimals(text: &str) -> Vec<(f64, i32)> {
         .collect()
 }
 
-/// The prose of a page: no code, no formulas, no HTML tags, no links.
+/// The prose of a page: no code, no formulas, no HTML tags, no links, no versions.
 fn prose(page: &str) -> String {
-    [r"(?ms)^```.*?^```", r"(?s)\$\$.*?\$\$", r"\$[^$\n]+\$", r"<[^>]+>", r"\]\([^)]*\)"]
-        .iter()
-        .fold(page.to_owned(), |text, pattern| {
-            Regex::new(pattern).unwrap().replace_all(&text, "").into_owned()
-        })
+    [
+        r"(?ms)^```.*?^```",
+        r"(?s)\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"<[^>]+>",
+        r"\]\([^)]*\)",
+        r"(?:PyTorch|libtorch|Rust|mdBook) [\d.]+",
+    ]
+    .iter()
+    .fold(page.to_owned(), |text, pattern| {
+        Regex::new(pattern).unwrap().replace_all(&text, "").into_owned()
+    })
 }
 
 /// The numbers of a page's prose that no saved file holds.

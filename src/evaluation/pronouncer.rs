@@ -11,8 +11,9 @@ use self_attention::data::vocabulary::Vocabulary;
 use self_attention::error::{Error, Result};
 use self_attention::evaluation::decoding::{greedy, prompt};
 use self_attention::evaluation::metrics::Scores;
+use self_attention::files::write_whole;
 use self_attention::model::{Transformer, TransformerConfig};
-use self_attention::training::checkpoint::{write_whole, Checkpoint};
+use self_attention::training::checkpoint::Checkpoint;
 use self_attention::training::log::EpochRecord;
 use self_attention::training::trainer::TrainingConfig;
 

@@ -1,11 +1,9 @@
 //! Tensors in a file, in the safetensors format: names, shapes and bytes, and nothing that could be run.
 //!
-//! A file is written under a temporary name and renamed when it is whole. So whoever is killed at any moment leaves
-//! either the old file or the new one.
+//! A file is written whole or not at all, so whoever is killed at any moment leaves either the old file or the new one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{serialize, TensorView};
@@ -13,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{no_grad, Kind, Tensor};
 
 use self_attention::error::{Error, Result};
+use self_attention::files::write_whole;
 
 /// Named tensors, in the order of their names, and the text that goes with them.
 #[derive(Debug, Default)]
@@ -121,24 +120,6 @@ impl Checkpoint {
         })?;
         Ok(())
     }
-}
-
-/// Writes a file under a temporary name beside its place, and renames it when it is whole and on the disk.
-///
-/// # Errors
-/// [`Error::Io`] if the system refuses; a file of that name is then as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(Error::io(path))?;
-    file.persist(path).map_err(|error| Error::io(path)(error.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self_attention::error::{Error, Result};
-use self_attention::training::checkpoint::write_whole;
+use self_attention::files::write_whole;
 
 /// What is written down of one epoch.
 // ANCHOR: epoch_record

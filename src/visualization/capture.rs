@@ -10,8 +10,8 @@ use self_attention::dropout::Dropout;
 use self_attention::error::{Error, Result};
 use self_attention::evaluation::decoding::prompt;
 use self_attention::evaluation::pronouncer::Pronouncer;
+use self_attention::files::write_whole;
 use self_attention::mask::Mask;
-use self_attention::training::checkpoint::write_whole;
 use self_attention::visualization::Heatmap;
 
 /// The attention weights of every head of every block while the model read one word and its pronunciation.

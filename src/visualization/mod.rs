@@ -7,13 +7,13 @@
 //! The SVG takes its colours from CSS variables with a light and a dark value each. Inlined in a page, it follows
 //! the page's `color-scheme`; opened on its own, it follows the reader's.
 
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
-use std::{fs, fs::File};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 
 pub mod capture;
 mod curves;
@@ -151,10 +151,11 @@ impl Chart {
     /// [`Error::Figure`] if the chart cannot be drawn, [`Error::Io`] if a file cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>, name: &str) -> Result<()> {
         let (json, svg) = (self.to_json()?, self.to_svg()?);
-        let folder = folder.as_ref();
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_whole(folder, &format!("{name}.json"), &json)?;
-        write_whole(folder, &format!("{name}.svg"), &svg)
+        for (ending, text) in [("json", json), ("svg", svg)] {
+            let path = folder.as_ref().join(format!("{name}.{ending}"));
+            write_whole(&path, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The heading of the figure.
@@ -342,20 +343,6 @@ fn join_short_lists(json: &str) -> String {
         joined.push('\n');
     }
     joined
-}
-
-/// Writes a file under a passing name and then gives it its own.
-fn write_whole(folder: &Path, name: &str, text: &str) -> Result<()> {
-    let path = folder.join(name);
-    // Opened here rather than by `tempfile`, whose files no other user may read.
-    let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".figure-")
-        .make_in(folder, create)
-        .map_err(Error::io(&path))?;
-    file.write_all(text.as_bytes()).map_err(Error::io(&path))?;
-    file.persist(&path).map_err(|error| Error::io(&path)(error.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

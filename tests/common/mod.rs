@@ -1,5 +1,7 @@
 //! What the tests of the book share: where things are, and the programs of the chapters that are written.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};

@@ -1,0 +1,54 @@
+//! Files that are never half written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use self_attention::error::{Error, Result};
+
+/// Writes a file under a temporary name beside its place, and renames it when it is whole and on the disk.
+///
+/// # Errors
+/// [`Error::Io`] if the system refuses; a file of that name is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    // Opened here and not by `tempfile`, whose files no other user may read.
+    let mut file = tempfile::Builder::new()
+        .make_in(folder, |temporary| File::create_new(temporary))
+        .map_err(Error::io(path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(Error::io(path))?;
+    file.persist(path).map_err(|error| Error::io(path)(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("file");
+        for text in ["a long text", "short"] {
+            write_whole(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_whole(folder.path(), b"a folder is in the way").unwrap_err();
+        assert!(
+            error.to_string().starts_with(&folder.path().display().to_string()),
+            "{error}"
+        );
+    }
+}
