@@ -108,8 +108,8 @@ pub fn attention_weights(scores: &Tensor, mask: Option<&Mask>) -> Result<Tensor>
     check_broadcast(mask, scores)?;
     let closed = mask.closed()?;
     let scores = scores.f_masked_fill(&closed, f64::NEG_INFINITY)?;
+    // A row without an open key comes out as 0/0 = NaN; the last line sets it to 0.
     let weights = scores.f_softmax(-1, scores.kind())?; // [B, H, T, S]
-                                                        // A row without an open key is 0/0 = NaN until here.
     Ok(weights.f_masked_fill(&closed, 0.0)?)
 }
 // ANCHOR_END: attention_weights

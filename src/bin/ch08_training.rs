@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use self_attention::data::cmudict::Dictionary;
-use self_attention::data::examples;
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
+use self_attention::data::{common_examples, examples};
 use self_attention::environment::DeviceChoice;
 use self_attention::evaluation::pronouncer::{evaluate, Card};
 use self_attention::model::TransformerConfig;
 use self_attention::training::log::EpochRecord;
 use self_attention::training::trainer::{Progress, Step, Trainer, TrainingConfig};
+
+/// How often a common word stands among the training words of an epoch; any other stands there once.
+const COMMON_TIMES: usize = 10;
 
 /// Trains the model that pronounces, scores it on words it has never seen, and saves it.
 ///
@@ -61,10 +64,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         training.epochs = 4;
     }
     let [train, validation] = parts;
+    let (mut train, validation) = (train?, validation?);
+    if !arguments.quick {
+        let common = common_examples(&dictionary, &vocabulary)?;
+        (1..COMMON_TIMES).for_each(|_| train.extend_from_slice(&common));
+    }
 
     let device = arguments.device.device()?;
     let mut trainer =
-        Trainer::new(&model, training.clone(), [train?, validation?], device, &folder)?;
+        Trainer::new(&model, training.clone(), [train, validation], device, &folder)?;
     let parameters = trainer.parameters();
     let count: usize = parameters.tensors.values().map(|tensor| tensor.numel()).sum();
     println!("{count} parameters, run in {}", folder.display());

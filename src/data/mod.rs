@@ -41,9 +41,52 @@ pub fn examples(
 }
 // ANCHOR_END: examples
 
+/// The 2,000 commonest words of English that the dictionary has, the commonest first.
+///
+/// From wordfreq 3.1.1 (Robyn Speer, 2022), whose data is under CC BY-SA 4.0.
+const COMMON_WORDS: &str = include_str!("common_words.txt");
+
+// ANCHOR: common_examples
+/// The training sequences of the commonest words.
+///
+/// In a dictionary *though* stands once, like any surname. But it is the common words whose spelling follows no rule, and
+/// a reader meets them every day. Given to the model several times an epoch, they make up for that.
+///
+/// # Errors
+/// As [`examples`].
+pub fn common_examples(
+    dictionary: &Dictionary,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<Example>> {
+    COMMON_WORDS
+        .lines()
+        .filter(|word| Split::of(word) == Split::Train)
+        .filter_map(|word| dictionary.get(word))
+        .flat_map(|entry| {
+            entry.pronunciations.iter().map(|phonemes| (&entry.word, phonemes))
+        })
+        .map(|(word, phonemes)| Example::new(vocabulary, word, phonemes))
+        .collect()
+}
+// ANCHOR_END: common_examples
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn common_examples_are_training_examples() {
+        let dictionary = Dictionary::embedded().unwrap();
+        let vocabulary = Vocabulary::new();
+        let training = examples(&dictionary, &vocabulary, Split::Train).unwrap();
+        let training: HashSet<_> =
+            training.iter().map(|example| &example.tokens).collect();
+        let common = common_examples(&dictionary, &vocabulary).unwrap();
+        assert!(common.iter().all(|example| training.contains(&example.tokens)));
+        assert!(common.len() > 1800 && common.len() < 2600, "{}", common.len());
+    }
 
     #[test]
     fn every_pronunciation_is_an_example_on_exactly_one_side() {
