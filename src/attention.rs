@@ -92,8 +92,9 @@ pub fn attention_scores(query: &Tensor, key: &Tensor) -> Result<Tensor> {
 /// Softmax over the keys that are open: each row sums to one.
 ///
 /// `weights[t, s] = exp(scores[t, s]) / Σ_s' exp(scores[t, s'])`, the sum over open keys only. A closed key gets
-/// exactly 0, and so does every key of a query for which all are closed. What a closed key holds has no effect, even if it
-/// is infinite or NaN; its *value* must be finite all the same, for `0 · NaN` is NaN.
+/// exactly 0, and so does every key of a query for which all are closed. What a closed key holds has no effect on the
+/// weights, even if it is infinite or NaN. But `0 · NaN` is NaN: so its value must be finite, and for a gradient so must the
+/// key.
 ///
 /// # Shapes
 /// `scores`: `[…, T, S]`, `mask`: broadcasts to it; weights: `[…, T, S]`.
