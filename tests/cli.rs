@@ -107,12 +107,12 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
     };
     refuses_card(&card[..card.len() / 2], "model.json: is cut short or damaged");
     refuses_card(
-        &card.replace("\"blocks\": 3", "\"blocks\": 4"),
-        "has no tensor `layers.3.",
+        &card.replace("\"blocks\": 4", "\"blocks\": 5"),
+        "has no tensor `layers.4.",
     );
     refuses_card(
-        &card.replace("\"blocks\": 3", "\"blocks\": 2"),
-        "has a tensor `layers.2.",
+        &card.replace("\"blocks\": 4", "\"blocks\": 3"),
+        "has a tensor `layers.3.",
     );
     refuses_card(
         &card.replace("\"hidden\": 512", "\"hidden\": 256"),
