@@ -17,11 +17,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Copies the pronouncing dictionary out of the package that cargo has fetched with it.
+///
+/// To say where that is, cargo wants every package at hand, also those that are for tests only. If one is missing, it
+/// may fetch it.
 fn copy_dictionary(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .manifest_path(root.join("Cargo.toml"))
-        .other_options(["--offline", "--locked"].map(String::from))
-        .exec()?;
+    let metadata = |options: &[&str]| {
+        cargo_metadata::MetadataCommand::new()
+            .manifest_path(root.join("Cargo.toml"))
+            .other_options(options.iter().copied().map(String::from).collect::<Vec<_>>())
+            .exec()
+    };
+    let target = env::var("TARGET")?;
+    let here = ["--locked", "--filter-platform", &target];
+    let metadata =
+        metadata(&[&here[..], &["--offline"]].concat()).or_else(|_| metadata(&here))?;
     let package = metadata
         .packages
         .iter()
@@ -46,11 +55,25 @@ fn link_libtorch() -> Result<(), Box<dyn Error>> {
         )
     })?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libraries.display());
+    println!("cargo:rustc-env=LIBTORCH_VERSION={}", libtorch_version(&libraries)?);
     if libraries.join("libtorch_cuda.so").exists() {
         // Nothing refers to this library by name, so the linker would drop it and CUDA would be reported missing.
         println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
     }
     Ok(())
+}
+
+/// The version of the libtorch that is linked, as its own header says it.
+fn libtorch_version(libraries: &Path) -> Result<String, Box<dyn Error>> {
+    let header = libraries.with_file_name("include/torch/headeronly/version.h");
+    let text = fs::read_to_string(&header).map_err(|error| {
+        format!("{}: {error}; run `cargo xtask setup`", header.display())
+    })?;
+    let number = |part: &str| {
+        let name = format!("#define TORCH_VERSION_{part} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or("?", str::trim)
+    };
+    Ok(["MAJOR", "MINOR", "PATCH"].map(number).join("."))
 }
 
 /// Hands every snippet of the book to skeptic, which makes a test of it.

@@ -70,7 +70,7 @@ pub fn mixed_precision<T>(device: Device, f: impl FnOnce() -> T) -> T {
 pub struct Environment {
     /// The version of this crate.
     pub crate_version: String,
-    /// The version of libtorch it is made for, which is the only one that tch builds against.
+    /// The version of libtorch it is linked with.
     pub libtorch: String,
     /// How many threads an operation may use.
     pub threads: i32,
@@ -85,7 +85,7 @@ impl Environment {
     pub fn detect() -> Self {
         Self {
             crate_version: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: "2.13.0".to_owned(),
+            libtorch: env!("LIBTORCH_VERSION").to_owned(),
             threads: tch::get_num_threads(),
             cuda_devices: Cuda::device_count(),
             mps: tch::utils::has_mps(),
@@ -129,6 +129,16 @@ mod tests {
     fn the_report_names_the_libtorch_that_is_linked() {
         let environment = Environment::detect();
         assert!(environment.threads >= 1);
-        assert!(environment.to_string().contains("libtorch       2.13.0"));
+        let report = environment.to_string();
+        assert!(report.contains("libtorch       2.13.0"), "{report}"); // the one that tch 0.26 builds against
+    }
+
+    #[test]
+    fn without_a_card_mixed_precision_changes_nothing() {
+        let kind = mixed_precision(Device::Cpu, || {
+            let x = tch::Tensor::ones([2, 2], (tch::Kind::Float, Device::Cpu));
+            x.matmul(&x).kind()
+        });
+        assert_eq!(kind, tch::Kind::Float);
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{nn, Tensor};
 
 use self_attention::error::Result;
-use self_attention::linear::{check_positive, Linear};
+use self_attention::linear::{check_size, Linear};
 
 /// The non-linearity between the two layers.
 // ANCHOR: activation
@@ -51,7 +51,7 @@ pub struct FeedForwardConfig {
 impl FeedForwardConfig {
     /// Four times as wide inside as outside, with GELU: what most transformers since GPT-2 do.
     pub fn new(width: i64) -> Self {
-        Self { width, hidden: 4 * width, activation: Activation::Gelu }
+        Self { width, hidden: width.saturating_mul(4), activation: Activation::Gelu }
     }
 
     /// Sets the width inside, `F`.
@@ -69,8 +69,8 @@ impl FeedForwardConfig {
     /// # Errors
     /// [`self_attention::error::Error::Config`] unless both widths are at least 1.
     pub fn init(&self, path: &nn::Path) -> Result<FeedForward> {
-        check_positive("width", self.width)?;
-        check_positive("hidden", self.hidden)?;
+        check_size("width", self.width)?;
+        check_size("hidden", self.hidden)?;
         Ok(FeedForward {
             expand: Linear::new(&(path / "linear1"), self.width, self.hidden)?,
             activation: self.activation,

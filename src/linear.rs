@@ -104,10 +104,12 @@ fn check_width(x: &Tensor, width: i64, what: &'static str) -> Result<()> {
     }
 }
 
-/// Refuses a size that is not at least 1.
-pub(crate) fn check_positive(setting: &'static str, value: i64) -> Result<()> {
-    if value < 1 {
-        return Err(Error::config(setting, value, "must be at least 1"));
+/// Refuses a size that no layer can have.
+pub(crate) fn check_size(setting: &'static str, value: i64) -> Result<()> {
+    const LARGEST: i64 = 1 << 20;
+    if !(1..=LARGEST).contains(&value) {
+        let reason = format!("must be between 1 and {LARGEST}");
+        return Err(Error::config(setting, value, reason));
     }
     Ok(())
 }

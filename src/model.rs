@@ -11,7 +11,7 @@ use self_attention::block::{Block, BlockConfig, NormPlacement};
 use self_attention::dropout::Dropout;
 use self_attention::error::{Error, Result};
 use self_attention::feed_forward::Activation;
-use self_attention::linear::{check_positive, LayerNorm};
+use self_attention::linear::{check_size, LayerNorm};
 use self_attention::mask::Mask;
 
 /// How the model knows where a token stands.
@@ -70,7 +70,7 @@ impl TransformerConfig {
 
     /// Sets the width of the model, and four times as much inside the feed-forward network.
     pub fn with_width(self, width: i64) -> Self {
-        Self { width, hidden: 4 * width, ..self }
+        Self { width, hidden: width.saturating_mul(4), ..self }
     }
 
     /// Sets the number of blocks.
@@ -88,9 +88,9 @@ impl TransformerConfig {
     /// # Errors
     /// [`Error::Config`] if a size is below 1 or the heads do not divide the width.
     pub fn init(&self, path: &nn::Path) -> Result<Transformer> {
-        check_positive("vocabulary", self.vocabulary)?;
-        check_positive("max_positions", self.max_positions)?;
-        check_positive("blocks", self.blocks)?;
+        check_size("vocabulary", self.vocabulary)?;
+        check_size("max_positions", self.max_positions)?;
+        check_size("blocks", self.blocks)?;
         let block = BlockConfig::new(self.width, self.heads)
             .with_hidden(self.hidden)
             .with_activation(self.activation)

@@ -9,7 +9,7 @@ use tch::{nn, Tensor};
 use self_attention::attention::{scaled_dot_product_attention, Attended};
 use self_attention::dropout::Dropout;
 use self_attention::error::{Error, Result};
-use self_attention::linear::{check_positive, Linear};
+use self_attention::linear::{check_size, Linear};
 use self_attention::mask::Mask;
 
 /// What a [`MultiHead`] is made from.
@@ -33,8 +33,8 @@ impl MultiHeadConfig {
     /// [`Error::Config`] unless `heads` divides `width` and both are at least 1.
     pub fn init(&self, path: &nn::Path) -> Result<MultiHead> {
         let Self { width, heads } = *self;
-        check_positive("width", width)?;
-        check_positive("heads", heads)?;
+        check_size("width", width)?;
+        check_size("heads", heads)?;
         if width % heads != 0 {
             let reason =
                 format!("the width {width} cannot be cut into {heads} equal heads");

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use assert_cmd::Command;
 use self_attention::evaluation::pronouncer::Card;
@@ -123,26 +126,55 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
         "heads = 7: the width 128 cannot be cut",
     );
     refuses_card(&card.replace("\"<sep>\"", "\"<gap>\""), "is for another vocabulary");
+    for (setting, value) in [
+        ("width", 128),
+        ("hidden", 512),
+        ("blocks", 4),
+        ("heads", 4),
+        ("max_positions", 64),
+    ] {
+        let said = format!("\"{setting}\": {value}");
+        assert!(card.contains(&said), "{said}");
+        for wrong in [0, -1, 1, 1_000_000_000, i64::MAX] {
+            let wrong = card.replace(&said, &format!("\"{setting}\": {wrong}"));
+            refuses_card(&wrong, "model.");
+        }
+    }
+
+    let weights = copy(folder.path());
+    let mut flipped = whole;
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &flipped).unwrap();
+    refuses(&weights, "its hash is");
 }
 
 #[test]
-fn quick_training_makes_a_model_that_pronounces_and_goes_on_where_it_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let train = || {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ch08_training"));
-        command.arg("--quick").arg("--folder").arg(folder.path()).assert().success()
+fn quick_training_makes_a_model_that_pronounces_also_when_it_is_killed_on_the_way() {
+    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let train = |folder: &Path| {
+        let program = assert_cmd::cargo::cargo_bin!("ch08_training");
+        let mut command = std::process::Command::new(program);
+        command.arg("--quick").arg("--folder").arg(folder);
+        command
     };
-    let output = train();
+    let output = Command::from_std(train(whole.path())).assert().success();
     assert!(text(&output.get_output().stdout).contains("word error rate"), "{output:?}");
-    let weights = folder.path().join("quick.safetensors");
+    let weights = whole.path().join("quick.safetensors");
     let card = Card::read(&weights).unwrap();
     assert!(card.epochs.last().unwrap().validation_loss < 3.0, "{:?}", card.epochs);
     pronounce().arg("tough").arg("--model").arg(&weights).assert().success();
 
-    let output = train();
-    assert!(
-        text(&output.get_output().stdout).contains("going on after step"),
-        "{output:?}"
-    );
-    assert_eq!(Card::read(&weights).unwrap(), card);
+    let mut run = train(broken.path()).stdout(Stdio::null()).spawn().unwrap();
+    while !broken.path().join("checkpoint.safetensors").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "ended without a checkpoint");
+        sleep(Duration::from_millis(20));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let resumed = broken.path().join("quick.safetensors");
+    assert!(!resumed.exists(), "it was not killed on the way");
+    let output = Command::from_std(train(broken.path())).assert().success();
+    assert!(text(&output.get_output().stdout).contains("going on after step"));
+    assert_eq!(fs::read(&resumed).unwrap(), fs::read(&weights).unwrap());
+    assert_eq!(Card::read(&resumed).unwrap().test_scores, card.test_scores);
 }

@@ -1,7 +1,7 @@
 //! Trains the model on the pronouncing dictionary: `cargo run --release --bin ch08_training`.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -43,10 +43,11 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let name = if arguments.quick { "quick" } else { "pronouncer" };
-    let folder = arguments.folder.unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = arguments.folder.unwrap_or_else(|| root.join("runs").join(name));
     let weights = arguments.model.unwrap_or_else(|| match arguments.quick {
         true => folder.join("quick.safetensors"),
-        false => PathBuf::from("models/pronouncer.safetensors"),
+        false => root.join("models/pronouncer.safetensors"),
     });
 
     let dictionary = Dictionary::embedded()?;
@@ -65,10 +66,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let [train, validation] = parts;
     let (mut train, validation) = (train?, validation?);
-    if !arguments.quick {
-        let common = common_examples(&dictionary, &vocabulary)?;
-        (1..COMMON_TIMES).for_each(|_| train.extend_from_slice(&common));
-    }
+    let common_times = if arguments.quick { 1 } else { COMMON_TIMES };
+    let common = common_examples(&dictionary, &vocabulary)?;
+    (1..common_times).for_each(|_| train.extend_from_slice(&common));
 
     let device = arguments.device.device()?;
     let mut trainer =
@@ -86,10 +86,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         command: format!("cargo run --release --bin ch08_training{quick}"),
         model,
         parameters: count,
+        weights: Card::hash(&weights)?,
         training,
+        common_times,
         vocabulary: vocabulary.symbols().iter().map(ToString::to_string).collect(),
-        split: "FNV-1a of the word modulo 20: 0 to 17 train, 18 validation, 19 test"
-            .to_owned(),
+        split: Split::RULE.to_owned(),
         test_scores: scores,
         epochs: trainer.records().to_vec(),
     };

@@ -51,16 +51,14 @@ fn is_broken_pipe(error: &io::Error) -> bool {
 fn pronounce(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let pronouncer = Pronouncer::load(&arguments.model, arguments.device.device()?)?;
     let mut all = true;
-    let mut say = |word: &str| match pronouncer.pronounce(&[word]) {
-        Ok(pronunciations) => {
-            let phonemes: Vec<_> =
-                pronunciations.concat().iter().map(|phoneme| phoneme.symbol()).collect();
-            writeln!(stdout(), "{word}\t{}", phonemes.join(" "))
-        }
-        Err(error) => {
+    let mut say = |word: &str| -> Result<(), Box<dyn Error>> {
+        if let Err(error) = pronouncer.check(word) {
             all = false;
-            writeln!(stderr(), "error: {error}")
+            return Ok(writeln!(stderr(), "error: {error}")?);
         }
+        let phonemes = pronouncer.pronounce(&[word])?.concat();
+        let symbols: Vec<_> = phonemes.iter().map(|phoneme| phoneme.symbol()).collect();
+        Ok(writeln!(stdout(), "{word}\t{}", symbols.join(" "))?)
     };
     if arguments.words.is_empty() {
         if stdin().is_terminal() {

@@ -30,7 +30,7 @@ pub const IGNORED: i64 = -100;
 
 // ANCHOR: example
 /// One word with one of its pronunciations.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Example {
     /// The ids of `letters <sep> phonemes <eos>`.
     pub tokens: Vec<i64>,

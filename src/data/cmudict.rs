@@ -227,7 +227,7 @@ fn parse_line(line: &str) -> std::result::Result<Option<(&str, Vec<Phoneme>)>, S
 /// `either(2)` without its `(2)`.
 fn without_number(key: &str) -> &str {
     match key.strip_suffix(')').and_then(|key| key.rsplit_once('(')) {
-        Some((word, number)) if number.parse::<u32>().is_ok() => word,
+        Some((word, number)) if !word.is_empty() && number.parse::<u32>().is_ok() => word,
         _ => key,
     }
 }
@@ -273,6 +273,8 @@ mod tests {
             Dictionary::parse(b"gdp G IY1 # abbrev\r\n\nhiv V IY1\n\n").unwrap();
         assert_eq!((dictionary.len(), dictionary.skipped()), (2, 0));
         assert_eq!(said(&dictionary, "gdp"), "[[G, IY]]");
+        let nameless = Dictionary::parse(b"(2) T IY1").unwrap();
+        assert_eq!((nameless.len(), nameless.skipped()), (0, 1));
     }
 
     #[test]

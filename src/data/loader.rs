@@ -12,11 +12,13 @@
 //! | `num_workers`, `prefetch_factor` | [`LoaderConfig::prefetch`], one thread |
 
 use std::any::Any;
+use std::hash::{Hash, Hasher};
 use std::iter;
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use fnv::FnvHasher;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -99,6 +101,13 @@ impl Loader {
             ));
         }
         Ok(Self { examples, config, device })
+    }
+
+    /// A number that tells these examples from others: the FNV-1a hash of their tokens.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = FnvHasher::default();
+        self.examples.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// How many batches an epoch has. Without buckets it may differ from epoch to epoch.

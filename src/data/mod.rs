@@ -11,7 +11,7 @@ pub mod split;
 pub mod vocabulary;
 
 use self_attention::data::batch::Example;
-use self_attention::data::cmudict::Dictionary;
+use self_attention::data::cmudict::{Dictionary, Entry};
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::error::Result;
@@ -30,16 +30,19 @@ pub fn examples(
     vocabulary: &Vocabulary,
     split: Split,
 ) -> Result<Vec<Example>> {
-    dictionary
-        .iter()
-        .filter(|entry| Split::of(&entry.word) == split)
-        .flat_map(|entry| {
-            entry.pronunciations.iter().map(|phonemes| (&entry.word, phonemes))
-        })
-        .map(|(word, phonemes)| Example::new(vocabulary, word, phonemes))
-        .collect()
+    let entries = dictionary.iter().filter(|entry| Split::of(&entry.word) == split);
+    entries.flat_map(|entry| each_pronunciation(entry, vocabulary)).collect()
 }
 // ANCHOR_END: examples
+
+/// An example for each pronunciation of a word.
+fn each_pronunciation<'a>(
+    entry: &'a Entry,
+    vocabulary: &'a Vocabulary,
+) -> impl Iterator<Item = Result<Example>> + 'a {
+    let example = |phonemes: &'a Vec<_>| Example::new(vocabulary, &entry.word, phonemes);
+    entry.pronunciations.iter().map(example)
+}
 
 /// The 2,000 commonest words of English that the dictionary has, the commonest first.
 ///
@@ -62,10 +65,7 @@ pub fn common_examples(
         .lines()
         .filter(|word| Split::of(word) == Split::Train)
         .filter_map(|word| dictionary.get(word))
-        .flat_map(|entry| {
-            entry.pronunciations.iter().map(|phonemes| (&entry.word, phonemes))
-        })
-        .map(|(word, phonemes)| Example::new(vocabulary, word, phonemes))
+        .flat_map(|entry| each_pronunciation(entry, vocabulary))
         .collect()
 }
 // ANCHOR_END: common_examples

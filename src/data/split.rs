@@ -28,6 +28,10 @@ pub enum Split {
 // ANCHOR_END: split
 
 impl Split {
+    /// How words are split, in words.
+    pub const RULE: &str =
+        "FNV-1a of the word modulo 20: 0 to 17 train, 18 validation, 19 test";
+
     /// The side of a word: its hash modulo 20 gives 0 … 17 for training, 18 for validation, 19 for test.
     ///
     /// The hash is FNV-1a with 64 bits (Fowler, Noll & Vo), which is defined once and for all. The hasher of

@@ -16,7 +16,7 @@ const GROUP: usize = 256;
 
 /// The longest word the model can read: half of its positions, so that as many are left to write in.
 pub fn longest_word(model: &Transformer) -> usize {
-    (model.config.max_positions / 2) as usize - 1
+    usize::try_from(model.config.max_positions / 2 - 1).unwrap_or(0)
 }
 
 /// Checks a word and turns it into what the model is given: the ids of its letters and the `<sep>`.

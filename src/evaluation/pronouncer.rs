@@ -1,8 +1,10 @@
 //! The trained model as it is shipped: weights in a safetensors file, and beside it a card that says what they are.
 
 use std::fs;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use tch::{nn, Device};
 
@@ -27,8 +29,12 @@ pub struct Card {
     pub model: TransformerConfig,
     /// How many numbers it has learned.
     pub parameters: usize,
+    /// The FNV-1a hash of the file of weights: which weights this card belongs to.
+    pub weights: String,
     /// How it was trained.
     pub training: TrainingConfig,
+    /// How often a common word stands among the training words; any other stands there once.
+    pub common_times: usize,
     /// Its tokens, in the order of their ids.
     pub vocabulary: Vec<String>,
     /// How the dictionary was split.
@@ -65,9 +71,19 @@ impl Pronouncer {
             );
             return Err(Error::file(Card::path(weights), problem));
         }
-        let store = nn::VarStore::new(device);
-        let model = card.model.init(&store.root())?;
         let found = Checkpoint::read(weights)?;
+        // First of all, or a card that says too much would ask for more memory than there is.
+        let TransformerConfig { vocabulary: tokens, width, hidden, blocks, .. } =
+            card.model;
+        let last = format!("layers.{}.linear1.weight", blocks.saturating_sub(1));
+        found.find("embedding", &[tokens, width], weights)?;
+        found.find(&last, &[hidden, width], weights)?;
+
+        let store = nn::VarStore::new(device);
+        let model = card
+            .model
+            .init(&store.root())
+            .map_err(|error| Error::file(Card::path(weights), error.to_string()))?;
         let parameters = store.variables();
         if let Some(name) =
             found.tensors.keys().find(|name| !parameters.contains_key(*name))
@@ -78,6 +94,15 @@ impl Pronouncer {
             return Err(Error::file(weights, problem));
         }
         found.restore(parameters, weights)?;
+        let hash = Card::hash(weights)?;
+        if hash != card.weights {
+            let problem = format!(
+                "its hash is {hash} and its card says {}; it was damaged, or the card is another model's: \
+                 get both files again, or train the model again",
+                card.weights
+            );
+            return Err(Error::file(weights, problem));
+        }
         Ok(Self { model, vocabulary })
     }
 
@@ -120,6 +145,16 @@ impl Card {
     /// Where the card of a model file lies: beside it, ending in `.json`.
     pub fn path(weights: &Path) -> PathBuf {
         weights.with_extension("json")
+    }
+
+    /// The FNV-1a hash of a file of weights, in hexadecimal: it tells an accident, not a forgery.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn hash(weights: &Path) -> Result<String> {
+        let mut hasher = FnvHasher::default();
+        hasher.write(&fs::read(weights).map_err(Error::io(weights))?);
+        Ok(format!("{:016x}", hasher.finish()))
     }
 
     /// Reads the card of a model file.

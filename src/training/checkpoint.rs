@@ -88,6 +88,27 @@ impl Checkpoint {
         Ok(Self { tensors, texts })
     }
 
+    /// The tensor of that name, if it has that shape. `path` is named in the error.
+    ///
+    /// # Errors
+    /// [`Error::File`] that says that it is missing or has another shape.
+    pub fn find(&self, name: &str, shape: &[i64], path: &Path) -> Result<&Tensor> {
+        match self.tensors.get(name) {
+            Some(tensor) if tensor.size() == shape => Ok(tensor),
+            Some(tensor) => {
+                let found = tensor.size();
+                let problem =
+                    format!("`{name}` is {found:?} and the model needs {shape:?}");
+                Err(Error::file(path, format!("{problem}; it belongs to another model")))
+            }
+            None => {
+                let problem =
+                    format!("has no tensor `{name}`; it belongs to another model");
+                Err(Error::file(path, problem))
+            }
+        }
+    }
+
     /// Copies each of `targets` from the tensor of the same name. All of them must be there and have the right shape;
     /// otherwise none is changed. `path` is named in the error.
     ///
@@ -100,23 +121,10 @@ impl Checkpoint {
     ) -> Result<()> {
         let mut pairs = Vec::new();
         for (name, target) in targets {
-            let Some(source) = self.tensors.get(&name) else {
-                return Err(Error::file(
-                    path,
-                    format!("has no tensor `{name}`; it belongs to another model"),
-                ));
-            };
-            if source.size() != target.size() {
-                let [found, expected] = [source.size(), target.size()];
-                let problem = format!(
-                    "`{name}` is {found:?} and the model needs {expected:?}; it belongs to another model"
-                );
-                return Err(Error::file(path, problem));
-            }
-            pairs.push((target, source));
+            pairs.push((self.find(&name, &target.size(), path)?, target));
         }
         no_grad(|| {
-            pairs.into_iter().try_for_each(|(mut target, source)| target.f_copy_(source))
+            pairs.into_iter().try_for_each(|(source, mut target)| target.f_copy_(source))
         })?;
         Ok(())
     }

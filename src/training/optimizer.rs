@@ -31,6 +31,29 @@ impl Default for AdamWConfig {
     }
 }
 
+impl AdamWConfig {
+    fn check(&self) -> Result<()> {
+        for (setting, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::config(
+                    setting,
+                    beta,
+                    "must be at least 0 and below 1",
+                ));
+            }
+        }
+        for (setting, value) in
+            [("epsilon", self.epsilon), ("weight_decay", self.weight_decay)]
+        {
+            if !(value.is_finite() && value >= 0.0) {
+                let reason = "must be finite and not negative";
+                return Err(Error::config(setting, value, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One tensor that is trained, and what the optimizer remembers of its gradients.
 #[derive(Debug)]
 struct Parameter {
@@ -59,8 +82,9 @@ impl AdamW {
     /// Matrices decay; biases and the weights of norms, which have one dimension, do not.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch cannot make the moments.
+    /// [`Error::Config`] for settings that cannot train; [`Error::Torch`] if libtorch cannot make the moments.
     pub fn new(store: &nn::VarStore, config: AdamWConfig) -> Result<Self> {
+        config.check()?;
         let mut named: Vec<_> = store
             .variables()
             .into_iter()
@@ -154,11 +178,6 @@ impl AdamW {
         })
     }
 
-    /// How many steps were taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
-
     /// Says how many steps were taken, after the moments were read back into the tensors of [`AdamW::moments`].
     pub fn set_steps(&mut self, steps: u64) {
         self.steps = steps;
@@ -167,8 +186,8 @@ impl AdamW {
 
 /// A learning rate that rises in a line from 0 to its peak and then falls along half a cosine to 0.
 ///
-/// `η(t) = peak · t/warm-up` before the warm-up ends, and `peak · (1 + cos(π·p))/2` with `p` running from 0 to 1 after
-/// it (Loshchilov & Hutter, 2017).
+/// `η(t) = peak · t/warm-up` before the warm-up ends, and `peak · (1 + cos(π·p))/2` after it, where `p` is the share of
+/// the remaining steps that lie behind step `t` (Loshchilov & Hutter, 2017). So no step is taken at a rate of 0.
 // ANCHOR: schedule
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
@@ -183,32 +202,16 @@ pub struct Schedule {
 impl Schedule {
     /// The learning rate of step `step`, counted from 1.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        if step <= self.warm_up {
+        if step < self.warm_up {
             return self.peak * step as f64 / self.warm_up as f64;
         }
         let cooling = self.total.saturating_sub(self.warm_up).max(1) as f64;
-        let passed = ((step - self.warm_up) as f64 / cooling).min(1.0);
+        let behind = step.saturating_sub(self.warm_up + 1) as f64;
+        let passed = (behind / cooling).min(1.0);
         self.peak * (1.0 + (std::f64::consts::PI * passed).cos()) / 2.0
     }
 }
 // ANCHOR_END: schedule
-
-/// Refuses settings that cannot train.
-pub(crate) fn check(config: &AdamWConfig) -> Result<()> {
-    for (setting, beta) in [("beta1", config.beta1), ("beta2", config.beta2)] {
-        if !(0.0..1.0).contains(&beta) {
-            return Err(Error::config(setting, beta, "must be at least 0 and below 1"));
-        }
-    }
-    for (setting, value) in
-        [("epsilon", config.epsilon), ("weight_decay", config.weight_decay)]
-    {
-        if !(value.is_finite() && value >= 0.0) {
-            return Err(Error::config(setting, value, "must be finite and not negative"));
-        }
-    }
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests {
@@ -232,7 +235,8 @@ mod tests {
         let config = AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() };
         let (ours_store, ours) = store();
         let mut optimizer = AdamW::new(&ours_store, config).unwrap();
-        let (theirs_store, theirs) = store();
+        let (mut theirs_store, theirs) = store();
+        theirs_store.copy(&ours_store).unwrap(); // other tests draw from the same generator
         let mut reference =
             nn::AdamW { beta1: 0.9, beta2: 0.98, wd: 0.0, eps: 1e-8, amsgrad: false }
                 .build(&theirs_store, 0.01)
@@ -271,12 +275,15 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_rises_to_its_peak_and_falls_to_zero() {
+    fn the_learning_rate_rises_to_its_peak_and_falls_towards_zero() {
         let schedule = Schedule { peak: 2.0, warm_up: 10, total: 110 };
         assert_eq!(schedule.learning_rate(5), 1.0);
-        assert_eq!(schedule.learning_rate(10), 2.0);
-        assert!((schedule.learning_rate(60) - 1.0).abs() < 1e-12);
-        assert!(schedule.learning_rate(110) < 1e-12);
-        assert_eq!(Schedule { peak: 2.0, warm_up: 0, total: 0 }.learning_rate(1), 0.0);
+        assert_eq!([10, 11].map(|step| schedule.learning_rate(step)), [2.0, 2.0]);
+        assert!((schedule.learning_rate(61) - 1.0).abs() < 1e-12);
+        let last = schedule.learning_rate(110);
+        assert!(last > 0.0 && last < 0.001, "{last}");
+        assert!(schedule.learning_rate(111) < 1e-12);
+        let cold = Schedule { peak: 2.0, warm_up: 0, total: 1 };
+        assert_eq!([0, 1].map(|step| cold.learning_rate(step)), [2.0, 2.0]);
     }
 }

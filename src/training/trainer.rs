@@ -2,13 +2,14 @@
 //!
 //! A run is a function of its settings and its seed. Everything it does not get from these, the place in the data, the
 //! parameters, the optimizer's moments, the record so far, is in its checkpoint; so a run that was killed goes on to
-//! the same numbers.
+//! the same numbers. That holds for one machine with one number of threads: another one may add up in another order.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::{nn, no_grad, Device, Kind, Tensor};
 
 use self_attention::data::batch::{Batch, Example, IGNORED};
@@ -19,7 +20,7 @@ use self_attention::model::{prefix_decoder_mask, Transformer, TransformerConfig}
 use self_attention::training::checkpoint::Checkpoint;
 use self_attention::training::log::{self, EpochRecord};
 use self_attention::training::loss::cross_entropy;
-use self_attention::training::optimizer::{self, AdamW, AdamWConfig, Schedule};
+use self_attention::training::optimizer::{AdamW, AdamWConfig, Schedule};
 
 /// How a model is trained.
 // ANCHOR: training_config
@@ -76,14 +77,16 @@ impl TrainingConfig {
                 return Err(Error::config(setting, value, "must be finite and above 0"));
             }
         }
-        if !(0.0..=1.0).contains(&self.warm_up) {
-            return Err(Error::config(
-                "warm_up",
-                self.warm_up,
-                "a share is between 0 and 1",
-            ));
+        for (setting, share, shares) in [
+            ("warm_up", self.warm_up, 0.0..=1.0),
+            ("label_smoothing", self.label_smoothing, 0.0..=0.99),
+        ] {
+            if !shares.contains(&share) {
+                let [least, most] = [shares.start(), shares.end()];
+                let reason = format!("a share between {least} and {most} is needed");
+                return Err(Error::config(setting, share, reason));
+            }
         }
-        optimizer::check(&self.optimizer)?;
         Dropout::new(self.dropout, self.seed).map(drop)
     }
 }
@@ -198,7 +201,8 @@ impl Trainer {
             checkpoint_every: Duration::from_secs(30),
             log: folder.join("log.jsonl"),
         };
-        if trainer.checkpoint.exists() {
+        let path = &trainer.checkpoint;
+        if path.try_exists().map_err(Error::io(path))? {
             trainer.resume()?;
         }
         Ok(trainer)
@@ -238,29 +242,19 @@ impl Trainer {
     fn step(&mut self, batch: &Batch) -> Result<Step> {
         let started = Instant::now();
         let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
-        let dropout = Dropout::new(
-            self.config.dropout,
-            self.config.seed.wrapping_add(self.state.steps),
-        )?;
+        let seed = self.config.seed.wrapping_add(self.state.steps);
+        tch::manual_seed(seed as i64); // an accelerator draws its dropout from libtorch's generator
+        let dropout = Dropout::new(self.config.dropout, seed)?;
 
         let loss = self.loss(batch, &dropout)?;
         self.optimizer.zero_grad();
         loss.f_backward()?;
         let gradient_norm = self.optimizer.clip_gradients(self.config.clip)?;
+        let (loss, targets) = (loss.f_double_value(&[])?, count_targets(batch)?);
+        self.check_finite("loss", loss)?;
+        self.check_finite("norm of the gradient", gradient_norm)?;
         self.optimizer.step(learning_rate)?;
 
-        let (loss, targets) = (loss.f_double_value(&[])?, count_targets(batch)?);
-        if !loss.is_finite() {
-            let reason = format!(
-                "the loss became {loss} at step {}; try a smaller one",
-                self.state.steps + 1
-            );
-            return Err(Error::config(
-                "learning_rate",
-                self.config.learning_rate,
-                reason,
-            ));
-        }
         let State { epochs, batches, steps, sums, .. } = &mut self.state;
         *batches += 1;
         *steps += 1;
@@ -278,6 +272,17 @@ impl Trainer {
         })
     }
     // ANCHOR_END: step
+
+    /// Refuses to go on with numbers that have left the range of a float.
+    fn check_finite(&self, what: &str, value: f64) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let steps = self.state.steps;
+        let reason =
+            format!("the {what} became {value} after {steps} steps; try a smaller one");
+        Err(Error::config("learning_rate", self.config.learning_rate, reason))
+    }
 
     /// The loss of a batch.
     // ANCHOR: loss
@@ -311,6 +316,7 @@ impl Trainer {
     fn end_epoch(&mut self) -> Result<EpochRecord> {
         let started = Instant::now();
         let validation_loss = self.validation_loss()?;
+        self.check_finite("validation loss", validation_loss)?;
         let State { epochs, batches, steps, sums, records } = &mut self.state;
         *epochs += 1;
         let record = EpochRecord {
@@ -352,8 +358,9 @@ impl Trainer {
         for (name, tensor) in self.named_tensors() {
             checkpoint.tensors.insert(name, tensor.shallow_clone());
         }
+        let settings = Ok(self.settings().to_string());
         let state = serde_json::to_string(&self.state);
-        for (key, text) in [("settings", self.settings()), ("state", state)] {
+        for (key, text) in [("settings", settings), ("state", state)] {
             let text =
                 text.map_err(|error| Error::file(&self.checkpoint, error.to_string()))?;
             checkpoint.texts.insert(key.to_owned(), text);
@@ -379,13 +386,10 @@ impl Trainer {
         };
         let settings: serde_json::Value =
             serde_json::from_str(text("settings")?).map_err(unreadable)?;
-        let ours: serde_json::Value = self
-            .settings()
-            .and_then(|own| serde_json::from_str(&own))
-            .map_err(unreadable)?;
+        let ours = self.settings();
         if settings != ours {
             let problem = format!(
-                "was made with other settings: {settings}; this run has {ours}. \
+                "was made with other settings or data: {settings}; this run has {ours}. \
                  Go on with those, or choose another folder, or delete the file to start anew"
             );
             return Err(Error::file(path, problem));
@@ -397,9 +401,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// The settings of model and training, which a checkpoint must share with the run that goes on from it.
-    fn settings(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&(&self.model.config, &self.config))
+    /// What a checkpoint must share with the run that goes on from it: the settings and the data.
+    fn settings(&self) -> serde_json::Value {
+        let data = [&self.training, &self.validation].map(Loader::fingerprint);
+        json!({ "model": self.model.config, "training": self.config, "data": data })
     }
 
     /// Everything that changes from step to step: parameters and moments.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use tch::{no_grad, Kind, Tensor};
+use serde::Serialize;
+use tch::{no_grad, Device, Kind, Tensor};
 
 use self_attention::data::cmudict::Phoneme;
 use self_attention::dropout::Dropout;
@@ -18,7 +18,7 @@ use self_attention::visualization::Heatmap;
 ///
 /// A row sums to one. A letter gives nothing to a phoneme, and a phoneme nothing to the phonemes after it.
 // ANCHOR: capture
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Capture {
     /// The word.
     pub word: String,
@@ -112,7 +112,8 @@ impl Capture {
 
 /// The weights of one block, `[1, H, T, T]`, as numbers.
 fn heads(weights: &Tensor) -> Result<Vec<Vec<Vec<f64>>>> {
-    let heads = weights.f_select(0, 0)?.f_to_kind(Kind::Double)?; // [H, T, T]
+    let heads = weights.f_select(0, 0)?.f_to_device(Device::Cpu)?; // [H, T, T]
+    let heads = heads.f_to_kind(Kind::Double)?; // not before, for not every device has doubles
     (0..heads.size()[0])
         .map(|head| Ok(Vec::try_from(heads.f_select(0, head)?)?))
         .collect()
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
     use self_attention::data::vocabulary::Vocabulary;
     use self_attention::model::TransformerConfig;
-    use tch::{nn, Device};
+    use tch::nn;
 
     #[test]
     fn rows_sum_to_one_and_nothing_is_seen_before_its_time() {

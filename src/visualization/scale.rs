@@ -112,22 +112,14 @@ fn log_ticks(values: &[f64], low: f64, high: f64) -> Vec<(f64, String)> {
     if low < high && values.iter().all(|value| value.log2().fract() == 0.0) {
         let (first, last) = (low.log2() as i32, high.log2() as i32);
         let every = ((last - first) as usize).div_ceil(11).max(1);
-        return (first..=last)
-            .step_by(every)
-            .map(|n| (2f64.powi(n), power_label(2, n, 16)))
-            .collect();
+        return ticks_at_powers(2, first, last, every, 16);
     }
     let (first, last) =
         ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
     let last = last.max(first + 1);
     if last - first >= 3 {
         let every = ((last - first) as usize).div_ceil(8);
-        let last =
-            first + (last - first + every as i32 - 1) / every as i32 * every as i32;
-        return (first..=last)
-            .step_by(every)
-            .map(|n| (10f64.powi(n), power_label(10, n, 4)))
-            .collect();
+        return ticks_at_powers(10, first, last, every, 4);
     }
     let all = (first..=last).flat_map(|n| [(1.0, n), (2.0, n), (5.0, n)]);
     let all: Vec<(f64, i32)> =
@@ -141,6 +133,22 @@ fn log_ticks(values: &[f64], low: f64, high: f64) -> Vec<(f64, String)> {
     all[start..=end]
         .iter()
         .map(|&(value, n)| (value, plain(value, (-n).max(0) as usize)))
+        .collect()
+}
+
+/// Ticks at every so-many-th power of `base`, from the exponent `first` to `last` or just beyond.
+fn ticks_at_powers(
+    base: i32,
+    first: i32,
+    last: i32,
+    every: usize,
+    longest: i32,
+) -> Vec<(f64, String)> {
+    let count = ((last - first) as usize).div_ceil(every);
+    (first..)
+        .step_by(every)
+        .take(count + 1)
+        .map(|n| (f64::from(base).powi(n), power_label(base, n, longest)))
         .collect()
 }
 
@@ -190,6 +198,11 @@ mod tests {
         assert_eq!(labels(&scale), ["64", "128", "256", "512", "1,024", "2,048"]);
         let narrow = Scale::across(&[64.0, 256.0, 2048.0], true, 200.0);
         assert_eq!(labels(&narrow), ["64", "", "256", "", "1,024", ""]);
+        let tall = Scale::upwards(&[1.0, 8192.0], true, 260.0);
+        assert_eq!(
+            labels(&tall),
+            ["1", "4", "16", "64", "256", "1,024", "4,096", "16,384"]
+        );
         assert_eq!(power_label(2, 17, 16), "2¹⁷");
         assert_eq!(power_label(2, 16, 16), "65,536");
     }

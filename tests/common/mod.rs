@@ -25,7 +25,7 @@ pub fn written() -> impl Iterator<Item = &'static Chapter> {
     })
 }
 
-/// Runs the program of a chapter in a folder of its own choosing and expects it to succeed.
+/// Runs the program of a chapter and expects it to succeed.
 pub fn run(chapter: &Chapter, arguments: &[&str]) -> Output {
     let program = assert_cmd::cargo::cargo_bin(chapter.slug);
     let output = Command::new(&program).args(arguments).current_dir(root()).output();

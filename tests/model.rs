@@ -1,0 +1,66 @@
+//! The model that is shipped: its card tells the truth, and it is as good as it should be.
+
+mod common;
+
+use std::fs;
+
+use common::root;
+use self_attention::data::cmudict::{Dictionary, Entry};
+use self_attention::data::split::Split;
+use self_attention::evaluation::pronouncer::{evaluate, Card, Pronouncer};
+use self_attention::prelude::*;
+use self_attention::training::checkpoint::Checkpoint;
+
+#[test]
+fn scores_on_unseen_words_what_its_card_says() {
+    let weights = root().join("models/pronouncer.safetensors");
+    let card = Card::read(&weights).unwrap();
+    let pronouncer = Pronouncer::load(&weights, Device::Cpu).unwrap();
+    let dictionary = Dictionary::embedded().unwrap();
+    let unseen = |entry: &&Entry| Split::of(&entry.word) == Split::Test;
+    let unseen: Vec<_> = dictionary.iter().filter(unseen).collect();
+    let scores = evaluate(&pronouncer.model, &pronouncer.vocabulary, &unseen).unwrap();
+    let said = card.test_scores;
+    assert_eq!(scores.words, said.words);
+    // Another processor adds in another order, and a word or two on the edge may fall to the other side.
+    for (found, said) in [
+        (scores.word_error_rate, said.word_error_rate),
+        (scores.phoneme_error_rate, said.phoneme_error_rate),
+        (scores.f1_micro, said.f1_micro),
+        (scores.bleu, said.bleu),
+    ] {
+        assert!((found - said).abs() < 1e-3, "{scores:?}\n{said:?}");
+    }
+    assert!(scores.word_error_rate <= 0.38, "{scores:?}");
+    assert!(scores.phoneme_error_rate <= 0.10, "{scores:?}");
+}
+
+#[test]
+fn the_card_and_the_readme_describe_it() {
+    let weights = root().join("models/pronouncer.safetensors");
+    let card = Card::read(&weights).unwrap();
+    let tensors = Checkpoint::read(&weights).unwrap().tensors;
+    assert_eq!(card.parameters, tensors.values().map(Tensor::numel).sum::<usize>());
+    assert_eq!(card.split, Split::RULE);
+    assert_eq!(card.epochs.len() as u64, card.training.epochs);
+
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    let scores = &card.test_scores;
+    for fact in [
+        format!("has {} parameters", grouped(card.parameters)),
+        format!("On {} words", grouped(scores.words)),
+        format!("word error rate of {:.1} %", 100.0 * scores.word_error_rate),
+        format!("phoneme error rate of {:.1} %", 100.0 * scores.phoneme_error_rate),
+    ] {
+        assert!(readme.contains(&fact), "the README should say: {fact}");
+    }
+}
+
+/// A number with a comma between its thousands.
+fn grouped(number: usize) -> String {
+    match number {
+        0..=999 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1000), number % 1000),
+    }
+}
