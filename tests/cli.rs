@@ -135,7 +135,7 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
     ] {
         let said = format!("\"{setting}\": {value}");
         assert!(card.contains(&said), "{said}");
-        for wrong in [0, -1, 1, 1_000_000_000, i64::MAX] {
+        for wrong in [0, -1, 3, 1_000_000_000, i64::MAX] {
             let wrong = card.replace(&said, &format!("\"{setting}\": {wrong}"));
             refuses_card(&wrong, "model.");
         }

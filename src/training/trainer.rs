@@ -280,7 +280,7 @@ impl Trainer {
         }
         let steps = self.state.steps;
         let reason =
-            format!("the {what} became {value} after {steps} steps; try a smaller one");
+            format!("the {what} became {value} after step {steps}; try a smaller one");
         Err(Error::config("learning_rate", self.config.learning_rate, reason))
     }
 
