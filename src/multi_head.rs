@@ -36,7 +36,7 @@ impl MultiHeadConfig {
         let Self { width, heads } = *self;
         check_heads(width, heads)?;
         let uniform = |bound: f64| nn::Init::Uniform { lo: -bound, up: bound };
-        // PyTorch's start: Xavier for the input (Glorot & Bengio, 2010), ±1/√E for the output.
+        // PyTorch's start. Xavier: Glorot and Bengio, 2010.
         let xavier = uniform((6.0 / (width + 3 * width) as f64).sqrt());
         let input = Linear {
             weight: path.f_var("in_proj_weight", &[3 * width, width], xavier)?,
@@ -109,9 +109,10 @@ impl MultiHead {
         dropout: &Dropout,
     ) -> Result<Attended> {
         let projected = self.input.forward(x)?; // [B, T, 3E]
-        let [query, key, value] = self.split_heads(&projected)?; // each [B, H, T, D]
+        let [query, key, value] = self.split_heads(&projected)?; // [B, H, T, D]
         let attended = scaled_dot_product_attention(&query, &key, &value, mask, dropout)?;
-        let context = self.output.forward(&concatenate_heads(&attended.context)?)?; // [B, T, E]
+        let joined = concatenate_heads(&attended.context)?; // [B, T, E]
+        let context = self.output.forward(&joined)?; // [B, T, E]
         Ok(Attended { context, weights: attended.weights })
     }
     // ANCHOR_END: forward

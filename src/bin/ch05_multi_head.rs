@@ -36,8 +36,9 @@ fn main() -> Result<()> {
 // ANCHOR: question_11
 fn question_11(letters: &Tensor) -> Result<()> {
     println!("== q11_heads ==");
-    let [one, two] = [1, 2].map(|heads| contexts(&Tough::multi_head(heads)?, letters));
-    let [one, two] = [one?, two?]; // weights [B, H, T, T], context [B, H, T, D]
+    let layer = Tough::multi_head(2)?;
+    let one = contexts(&Tough::multi_head(1)?, letters)?; // weights: [B, H, T, T]
+    let two = contexts(&layer, letters)?; // context: [B, H, T, D]
     for (head, asks) in [(0, "vowels and consonants"), (1, "softness and breath")] {
         println!("weights of head {head}: {asks}");
         println!("{}\n", matrix(&LETTERS, &LETTERS, &two.weights.get(0).get(head), 4)?);
@@ -45,9 +46,14 @@ fn question_11(letters: &Tensor) -> Result<()> {
     let u = |attended: &Attended| -> Result<Tensor> {
         Ok(concatenate_heads(&attended.context)?.f_select(1, 2)?) // [B, E]
     };
-    println!("the context of u, from one head of width 4 and from two of width 2");
-    let rows = Tensor::cat(&[u(&one)?, u(&two)?], 0); // [2, E]
-    println!("{}", matrix(&["one head", "two heads"], &FEATURES, &rows, 4)?);
+    // Two heads again, with the scale that one head has.
+    let [query, key, value] = layer.split_heads(&layer.input.forward(letters)?)?;
+    let (query, off) = (query / 2f64.sqrt(), Dropout::off());
+    let damped = scaled_dot_product_attention(&query, &key, &value, None, &off)?;
+    println!("the context of u, and what the scores were divided by");
+    let names = ["one head, √4", "two heads, √4", "two heads, √2"];
+    let rows = Tensor::cat(&[u(&one)?, u(&damped)?, u(&two)?], 0); // [3, E]
+    println!("{}", matrix(&names, &FEATURES, &rows, 4)?);
 
     println!("\n== q11_parameters ==");
     println!("     E    H    D    4E² + 4E    counted");

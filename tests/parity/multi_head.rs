@@ -72,7 +72,7 @@ fn by_default_pytorch_hands_out_the_mean_over_heads() {
 }
 
 #[test]
-fn a_query_without_an_open_key_depends_in_pytorch_on_whether_weights_are_asked_for() {
+fn a_query_without_an_open_key_is_nan_in_pytorch_on_two_paths_and_zeros_on_one() {
     let fixture = Fixture::load("ch05_multi_head");
     let layer = layer(&fixture, "averaged", Kind::Float);
     let mask = Mask::new(fixture.get("closed_row/mask").shallow_clone()).unwrap();
@@ -85,6 +85,7 @@ fn a_query_without_an_open_key_depends_in_pytorch_on_whether_weights_are_asked_f
     let is_nan = |name| fixture.get(name).select(-2, 2).isnan().all();
     assert!(bool::try_from(is_nan("closed_row/asked")).unwrap());
     assert!(bool::try_from(is_nan("closed_row/weights")).unwrap());
+    assert!(bool::try_from(is_nan("closed_row/evaluated")).unwrap());
 }
 
 #[test]
