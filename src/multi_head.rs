@@ -101,6 +101,20 @@ impl MultiHead {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` or the mask does not have that shape.
+    ///
+    /// # Example: three words of five letters
+    /// ```
+    /// use self_attention::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let layer = MultiHeadConfig::new(8, 2).init(&store.root())?;
+    /// let x = Tensor::randn([3, 5, 8], (Kind::Float, Device::Cpu)); // [B, T, E]
+    /// let attended = layer.forward(&x, None, &Dropout::off())?;
+    /// assert_eq!(attended.context.size(), [3, 5, 8]); // [B, T, E]
+    /// assert_eq!(attended.weights.size(), [3, 2, 5, 5]); // [B, H, T, T]
+    /// # Ok(())
+    /// # }
+    /// ```
     // ANCHOR: forward
     pub fn forward(
         &self,
@@ -264,6 +278,17 @@ mod tests {
         let (store, _layer) = layer(8, 2);
         let parameters: usize = store.variables().values().map(Tensor::numel).sum();
         assert_eq!(parameters, 4 * 8 * 8 + 4 * 8);
+    }
+
+    #[test]
+    fn inside_a_larger_model_the_names_are_those_of_pytorch_too() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let path = store.root() / "layers" / 0 / "self_attn";
+        MultiHeadConfig::new(8, 2).init(&path).unwrap();
+        let mut names: Vec<String> = store.variables().into_keys().collect();
+        names.sort();
+        let ends = ["in_proj_bias", "in_proj_weight", "out_proj.bias", "out_proj.weight"];
+        assert_eq!(names, ends.map(|end| format!("layers.0.self_attn.{end}")));
     }
 
     #[test]
