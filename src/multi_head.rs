@@ -31,35 +31,40 @@ impl MultiHeadConfig {
     ///
     /// # Errors
     /// [`Error::Config`] unless `heads` divides `width` and both are at least 1.
+    // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<MultiHead> {
         let Self { width, heads } = *self;
-        check_size("width", width)?;
-        check_size("heads", heads)?;
-        if width % heads != 0 {
-            let reason =
-                format!("the width {width} cannot be cut into {heads} equal heads");
-            return Err(Error::config("heads", heads, reason));
-        }
-        // Xavier: the variance of what goes in is, on average, that of what comes out (Glorot & Bengio, 2010).
-        let bound = (6.0 / (width + 3 * width) as f64).sqrt();
-        let xavier = nn::Init::Uniform { lo: -bound, up: bound };
+        check_heads(width, heads)?;
+        let uniform = |bound: f64| nn::Init::Uniform { lo: -bound, up: bound };
+        // PyTorch's start. Xavier: Glorot and Bengio, 2010.
+        let xavier = uniform((6.0 / (width + 3 * width) as f64).sqrt());
         let input = Linear {
             weight: path.f_var("in_proj_weight", &[3 * width, width], xavier)?,
             bias: Some(path.f_zeros("in_proj_bias", &[3 * width])?),
         };
-        let output = &(path / "out_proj");
-        let bound = 1.0 / (width as f64).sqrt();
+        let path = &(path / "out_proj");
+        let start = uniform(1.0 / (width as f64).sqrt());
         let output = Linear {
-            weight: output.f_var(
-                "weight",
-                &[width, width],
-                nn::Init::Uniform { lo: -bound, up: bound },
-            )?,
-            bias: Some(output.f_zeros("bias", &[width])?),
+            weight: path.f_var("weight", &[width, width], start)?,
+            bias: Some(path.f_zeros("bias", &[width])?),
         };
-        Ok(MultiHead { input, output, heads })
+        MultiHead::new(input, output, heads)
     }
+    // ANCHOR_END: init
 }
+
+/// Refuses a width that cannot be cut into that many equal heads.
+// ANCHOR: check_heads
+fn check_heads(width: i64, heads: i64) -> Result<()> {
+    check_size("width", width)?;
+    check_size("heads", heads)?;
+    if width % heads != 0 {
+        let reason = format!("the width {width} cannot be cut into {heads} equal heads");
+        return Err(Error::config("heads", heads, reason));
+    }
+    Ok(())
+}
+// ANCHOR_END: check_heads
 
 /// Multi-head self-attention.
 // ANCHOR: multi_head
@@ -74,6 +79,21 @@ pub struct MultiHead {
 // ANCHOR_END: multi_head
 
 impl MultiHead {
+    /// Makes the layer from weights that are there already.
+    ///
+    /// # Shapes
+    /// The weight of `input`: `[3E, E]`, query, key and value one below the other; that of `output`: `[E, E]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a weight has another shape; [`Error::Config`] if `heads` does not divide `E`.
+    pub fn new(input: Linear, output: Linear, heads: i64) -> Result<Self> {
+        let width = output.weight.size().first().copied().unwrap_or(0); // E
+        check_heads(width, heads)?;
+        check_weight(&output, "multi-head: output weight", [width, width])?;
+        check_weight(&input, "multi-head: input weight", [3 * width, width])?;
+        Ok(Self { input, output, heads })
+    }
+
     /// Lets every position of `x` look at the positions its mask allows.
     ///
     /// # Shapes
@@ -81,6 +101,20 @@ impl MultiHead {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` or the mask does not have that shape.
+    ///
+    /// # Example: three words of five letters
+    /// ```
+    /// use self_attention::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let layer = MultiHeadConfig::new(8, 2).init(&store.root())?;
+    /// let x = Tensor::randn([3, 5, 8], (Kind::Float, Device::Cpu)); // [B, T, E]
+    /// let attended = layer.forward(&x, None, &Dropout::off())?;
+    /// assert_eq!(attended.context.size(), [3, 5, 8]); // [B, T, E]
+    /// assert_eq!(attended.weights.size(), [3, 2, 5, 5]); // [B, H, T, T]
+    /// # Ok(())
+    /// # }
+    /// ```
     // ANCHOR: forward
     pub fn forward(
         &self,
@@ -89,9 +123,10 @@ impl MultiHead {
         dropout: &Dropout,
     ) -> Result<Attended> {
         let projected = self.input.forward(x)?; // [B, T, 3E]
-        let [query, key, value] = self.split_heads(&projected)?; // each [B, H, T, D]
+        let [query, key, value] = self.split_heads(&projected)?; // [B, H, T, D]
         let attended = scaled_dot_product_attention(&query, &key, &value, mask, dropout)?;
-        let context = self.output.forward(&concatenate_heads(&attended.context)?)?; // [B, T, E]
+        let joined = concatenate_heads(&attended.context)?; // [B, T, E]
+        let context = self.output.forward(&joined)?; // [B, T, E]
         Ok(Attended { context, weights: attended.weights })
     }
     // ANCHOR_END: forward
@@ -102,7 +137,8 @@ impl MultiHead {
     /// `projected`: `[B, T, 3E]`; query, key, value: `[B, H, T, D]` each.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `projected` does not have three dimensions.
+    /// [`Error::Shape`] if `projected` does not have three dimensions; [`Error::Torch`] if its last one cannot be cut
+    /// into three times the number of heads.
     // ANCHOR: split_heads
     pub fn split_heads(&self, projected: &Tensor) -> Result<[Tensor; 3]> {
         let [batch, positions, triple] = projected.size()[..] else {
@@ -120,6 +156,15 @@ impl MultiHead {
         Ok([heads.f_select(0, 0)?, heads.f_select(0, 1)?, heads.f_select(0, 2)?])
     }
     // ANCHOR_END: split_heads
+}
+
+/// Refuses a linear layer whose weight has another shape.
+fn check_weight(layer: &Linear, what: &'static str, shape: [i64; 2]) -> Result<()> {
+    let found = layer.weight.size();
+    if found != shape {
+        return Err(Error::Shape { what, expected: format!("{shape:?}"), found });
+    }
+    Ok(())
 }
 
 /// Lays the heads of each position side by side again.
@@ -174,11 +219,76 @@ mod tests {
         assert!((attended.context - looped).abs().max().double_value(&[]) < 1e-6);
     }
 
+    /// The contexts of all heads side by side, before the output projection.
+    fn side_by_side(layer: &MultiHead, x: &Tensor) -> Tensor {
+        let [query, key, value] =
+            layer.split_heads(&layer.input.forward(x).unwrap()).unwrap();
+        let attended =
+            scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off());
+        concatenate_heads(&attended.unwrap().context).unwrap()
+    }
+
+    #[test]
+    fn only_the_output_projection_lets_a_head_reach_beyond_its_slice() {
+        let (_store, layer) = layer(8, 2);
+        let x = Tensor::randn([3, 5, 8], (Kind::Float, Device::Cpu));
+        let before = side_by_side(&layer, &x);
+        let result = layer.output.forward(&before).unwrap();
+        let of_head_1 = layer.input.weight.detach().view([3, 2, 4, 8]).select(1, 1);
+        let _ = of_head_1.shallow_clone().fill_(0.3);
+        let after = side_by_side(&layer, &x);
+        assert_eq!(after.narrow(-1, 0, 4), before.narrow(-1, 0, 4)); // to the last bit
+        let moved = |a: &Tensor, b: &Tensor| (a - b).abs().amax([0, 1], false).min();
+        assert!(moved(&after, &before).double_value(&[]) == 0.0);
+        let after = layer.output.forward(&after).unwrap();
+        assert!(moved(&after, &result).double_value(&[]) > 1e-3); // every number of it
+    }
+
+    #[test]
+    fn the_result_is_the_sum_of_what_each_head_writes() {
+        let (_store, layer) = layer(8, 2);
+        let x = Tensor::randn([3, 5, 8], (Kind::Float, Device::Cpu));
+        let contexts = side_by_side(&layer, &x).chunk(2, -1); // [B, T, D] each
+        let weights = layer.output.weight.chunk(2, 1); // [E, D] each
+        let sum =
+            contexts[0].matmul(&weights[0].tr()) + contexts[1].matmul(&weights[1].tr());
+        let whole = layer.forward(&x, None, &Dropout::off()).unwrap().context;
+        assert!((sum - whole).abs().max().double_value(&[]) < 1e-6); // the biases start at 0
+    }
+
+    #[test]
+    fn weights_of_the_wrong_shape_are_refused() {
+        let zeros = |shape: &[i64]| Linear {
+            weight: Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
+            bias: None,
+        };
+        assert!(MultiHead::new(zeros(&[24, 8]), zeros(&[8, 8]), 2).is_ok());
+        for (input, output, message) in [
+            (&[8, 24][..], &[8, 8][..], "multi-head: input weight: expected [24, 8]"),
+            (&[24, 8], &[8, 4], "multi-head: output weight: expected [8, 8]"),
+            (&[24, 8], &[], "width = 0"),
+        ] {
+            let error = MultiHead::new(zeros(input), zeros(output), 2).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{error}");
+        }
+    }
+
     #[test]
     fn has_four_matrices_and_four_biases_of_parameters() {
         let (store, _layer) = layer(8, 2);
         let parameters: usize = store.variables().values().map(Tensor::numel).sum();
         assert_eq!(parameters, 4 * 8 * 8 + 4 * 8);
+    }
+
+    #[test]
+    fn inside_a_larger_model_the_names_are_those_of_pytorch_too() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let path = store.root() / "layers" / 0 / "self_attn";
+        MultiHeadConfig::new(8, 2).init(&path).unwrap();
+        let mut names: Vec<String> = store.variables().into_keys().collect();
+        names.sort();
+        let ends = ["in_proj_bias", "in_proj_weight", "out_proj.bias", "out_proj.weight"];
+        assert_eq!(names, ends.map(|end| format!("layers.0.self_attn.{end}")));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use tch::{Kind, Tensor};
 
 use self_attention::error::Result;
+use self_attention::linear::Linear;
+use self_attention::multi_head::MultiHead;
 
 /// The letters.
 pub const LETTERS: [&str; 5] = ["t", "o", "u", "g", "h"];
@@ -55,6 +57,16 @@ pub const VALUE_WEIGHT: [[f64; 4]; 4] = [
 ];
 // ANCHOR_END: value_weight
 
+/// Mixes two heads, each half of the width: every number takes half of one from either head.
+// ANCHOR: output_weight
+pub const OUTPUT_WEIGHT: [[f64; 4]; 4] = [
+    [0.5, 0.0, 0.0, 0.5], // a vowel and a breath
+    [0.0, 0.5, 0.0, 0.5], // a consonant and a breath
+    [0.5, 0.0, 0.5, 0.0], // a vowel and something soft
+    [0.0, 0.5, 0.5, 0.0], // a consonant and something soft
+];
+// ANCHOR_END: output_weight
+
 /// The queries, keys and values of *tough*.
 // ANCHOR: tough
 #[derive(Debug)]
@@ -84,6 +96,27 @@ impl Tough {
             value: project(&VALUE_WEIGHT)?,
         })
     }
+
+    /// The letters as a batch of one, `[B = 1, T = 5, E = 4]`.
+    ///
+    /// # Errors
+    /// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensor.
+    pub fn letters() -> Result<Tensor> {
+        Ok(matrix(&EMBEDDINGS)?.f_unsqueeze(0)?)
+    }
+
+    /// The weights of this module as a layer, the width of four cut into `heads` heads; without biases.
+    ///
+    /// # Errors
+    /// [`self_attention::error::Error::Config`] unless `heads` divides 4.
+    // ANCHOR: multi_head
+    pub fn multi_head(heads: i64) -> Result<MultiHead> {
+        let weight = matrix(&[QUERY_WEIGHT, KEY_WEIGHT, VALUE_WEIGHT].concat())?; // [3E, E]
+        let input = Linear { weight, bias: None };
+        let output = Linear { weight: matrix(&OUTPUT_WEIGHT)?, bias: None };
+        MultiHead::new(input, output, heads)
+    }
+    // ANCHOR_END: multi_head
 }
 
 /// A matrix of 64-bit floats.
@@ -107,5 +140,24 @@ mod tests {
                 .unwrap();
         let found = 3f64.exp() / (3f64.exp() + 4.0);
         assert!((attended.weights.double_value(&[3, 4]) - found).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_single_head_gives_the_weights_of_chapter_4_and_two_heads_those_on_paper() {
+        let Tough { query, key, value } = Tough::new().unwrap();
+        let off = Dropout::off();
+        let alone = scaled_dot_product_attention(&query, &key, &value, None, &off);
+        let letters = Tough::letters().unwrap();
+        let weights = |heads| {
+            Tough::multi_head(heads)
+                .unwrap()
+                .forward(&letters, None, &off)
+                .unwrap()
+                .weights
+        };
+        assert_eq!(weights(1).view([5, 5]), alone.unwrap().weights);
+        let found = (3.0 * 2f64.sqrt()).exp(); // 3·2/√2 for h, and 0 for each other letter
+        let g = weights(2).double_value(&[0, 1, 3, 4]);
+        assert!((g - found / (found + 4.0)).abs() < 1e-12);
     }
 }
