@@ -7,4 +7,5 @@
 mod common;
 
 mod attention;
+mod feed_forward;
 mod fixture;
