@@ -55,18 +55,14 @@ fn question_14() -> Result<()> {
     println!("{}", matrix(&LETTERS, &FEATURES, &(letters + given), 0)?);
 
     println!("\n== q14_parameters ==");
-    println!(
-        "     E      F   feed-forward           by        block           by   share"
-    );
-    println!("                     counted      formula      counted      formula");
+    println!("     E      F  feed-forward    8E² + 5E       block  12E² + 13E   share");
     for width in [16, 128, 512, 768] {
         let [block, feed_forward] = count_parameters(width)?;
-        let formulas = [12 * width * width + 13 * width, 8 * width * width + 5 * width];
         println!(
-            "{width:>6} {:>6} {feed_forward:>14} {:>12} {block:>12} {:>12}  {:.4}",
+            "{width:>6} {:>6} {feed_forward:>13} {:>11} {block:>11} {:>11}  {:.4}",
             4 * width,
-            formulas[1],
-            formulas[0],
+            8 * width * width + 5 * width,
+            12 * width * width + 13 * width,
             feed_forward as f64 / block as f64,
         );
     }
@@ -244,13 +240,14 @@ impl Start {
 fn start(start: Start) -> Result<Vec<(&'static str, f64)>> {
     let (width, hidden) = (128, 512);
     tch::manual_seed(14);
-    let store = nn::VarStore::new(Device::Cpu);
+    let mut store = nn::VarStore::new(Device::Cpu);
     let network = FeedForward {
         expand: start.linear(&(store.root() / "linear1"), width, hidden)?,
         activation: Activation::Gelu,
         contract: start.linear(&(store.root() / "linear2"), hidden, width)?,
     };
-    let x = Tensor::randn([1280, width], (Kind::Float, Device::Cpu));
+    store.double();
+    let x = Tensor::randn([1280, width], (Kind::Double, Device::Cpu)); // [B·T, E]
     let found = network.expand.forward(&x)?;
     let given = network.forward(&x)?;
     let root = (width as f64).sqrt();
@@ -276,9 +273,14 @@ fn deviation(x: &Tensor) -> f64 {
 /// What an untrained model of the book's size says of random text, by the layer that makes its logits.
 fn first_losses() -> Result<[(&'static str, f64, f64); 3]> {
     tch::manual_seed(69);
-    let store = nn::VarStore::new(Device::Cpu);
+    let mut store = nn::VarStore::new(Device::Cpu);
     let path = store.root();
     let model = TransformerConfig::new(69).init(&path)?;
+    let pytorchs = Start::PyTorch.linear(&(&path / "pytorch"), 128, 69)?;
+    let tchs = Start::Tch.linear(&(&path / "tch"), 128, 69)?;
+    let embedding = Linear { weight: model.embedding.shallow_clone(), bias: None };
+    store.double();
+
     let [tokens, next] =
         [0, 1].map(|_| Tensor::randint(69, [64, 20], (Kind::Int64, Device::Cpu)));
     let mut x = model.embed(&tokens)?; // [B, T, E]
@@ -293,11 +295,8 @@ fn first_losses() -> Result<[(&'static str, f64, f64); 3]> {
         let loss = logits.cross_entropy_for_logits(&next.flatten(0, 1));
         Ok((name, deviation(&logits), loss.double_value(&[])))
     };
-    let ours = Linear { weight: model.embedding.shallow_clone(), bias: None };
-    let pytorchs = Start::PyTorch.linear(&(&path / "pytorch"), 128, 69)?;
-    let tchs = Start::Tch.linear(&(&path / "tch"), 128, 69)?;
     Ok([
-        score("the embedding, as here", &ours)?,
+        score("the embedding, as here", &embedding)?,
         score("as PyTorch's nn.Linear", &pytorchs)?,
         score("tch's nn::linear", &tchs)?,
     ])
@@ -421,17 +420,17 @@ fn linear_floor() -> Result<f64> {
 /// Teaches new networks what the one made by hand gives: the loss before each step and after the last.
 // ANCHOR: trainings
 fn trainings() -> Result<Vec<(&'static str, Vec<f64>)>> {
-    let x = Tough::letters()?.to_kind(Kind::Float); // [T = 5, E = 4]
-    let wanted = Tough::feed_forward()?.forward(&Tough::letters()?)?; // [T, E]
-    let wanted = wanted.to_kind(Kind::Float);
+    let x = Tough::letters()?; // [T = 5, E = 4]
+    let wanted = Tough::feed_forward()?.forward(&x)?; // [T, E]
     let mut trainings = ACTIVATIONS.map(|(name, kind)| (name, Some(kind))).to_vec();
     trainings.push(("none", None));
     let train = |(name, activation): (&'static str, Option<Activation>)| {
         tch::manual_seed(16);
-        let store = nn::VarStore::new(Device::Cpu);
-        let config = FeedForwardConfig::new(4).with_hidden(16);
+        let mut store = nn::VarStore::new(Device::Cpu);
+        let config = FeedForwardConfig::new(4); // F = 16
         let config = config.with_activation(activation.unwrap_or(Activation::Relu));
         let network = config.init(&store.root())?;
+        store.double();
         let mut optimizer = nn::Adam::default().build(&store, 1e-2)?;
         let mut losses = Vec::new();
         for _ in 0..=200 {
@@ -479,7 +478,7 @@ fn reach_figure() -> Result<Chart> {
 }
 
 fn activation_figure() -> Result<Chart> {
-    let x = Tensor::linspace(-4.0, 4.0, 161, (Kind::Double, Device::Cpu));
+    let x = Tensor::linspace(-5.0, 5.0, 201, (Kind::Double, Device::Cpu));
     let places = Vec::<f64>::try_from(&x)?;
     let [mut values, mut slopes] = [Vec::new(), Vec::new()];
     for (name, activation) in ACTIVATIONS {
@@ -500,7 +499,7 @@ fn activation_figure() -> Result<Chart> {
     };
     Ok(Chart::Panels(Panels {
         title: "Three non-linearities and their derivatives".into(),
-        description: "Two charts over x from −4 to 4. Left, the functions: ReLU is zero to the left of 0 and x to the right; GELU \
+        description: "Two charts over x from −5 to 5. Left, the functions: ReLU is zero to the left of 0 and x to the right; GELU \
                       and SiLU are smooth and dip below zero on the left. Right, their derivatives: ReLU's jumps from 0 to 1, \
                       the other two rise smoothly, from below 0 to above 1 and back to 1."
             .into(),
