@@ -136,7 +136,6 @@ impl Tough {
     ///
     /// # Errors
     /// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensors.
-    // ANCHOR: tough_feed_forward
     pub fn feed_forward() -> Result<FeedForward> {
         let vector = Tensor::f_from_slice::<f64>;
         Ok(FeedForward {
@@ -151,7 +150,6 @@ impl Tough {
             },
         })
     }
-    // ANCHOR_END: tough_feed_forward
 }
 
 /// A matrix of 64-bit floats.

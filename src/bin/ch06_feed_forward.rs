@@ -122,7 +122,7 @@ fn question_15() -> Result<()> {
 fn question_16() -> Result<()> {
     println!("\n== q16_activations ==");
     println!("     x     ReLU   slope     GELU   slope     SiLU   slope");
-    let x = Tensor::linspace(-3.0, 3.0, 7, (Kind::Double, Device::Cpu)); // [7]
+    let x = grid(3, 1)?; // −3, −2, …, 3
     let table = ACTIVATIONS.map(|(_, activation)| values_and_slopes(activation, &x));
     let [relu, gelu, silu] = table;
     let columns = [relu?, gelu?, silu?];
@@ -134,7 +134,7 @@ fn question_16() -> Result<()> {
         println!();
     }
     println!("\n        lowest value    at x   largest slope    at x");
-    let fine = Tensor::linspace(-6.0, 6.0, 12_001, (Kind::Double, Device::Cpu));
+    let fine = grid(6, 1000)?;
     for (name, activation) in ACTIVATIONS {
         let (values, slopes) = values_and_slopes(activation, &fine)?;
         let places = Vec::<f64>::try_from(&fine)?;
@@ -178,7 +178,8 @@ fn question_16() -> Result<()> {
     let layer = network.expand.forward(&letters)?.narrow(1, 3, 1); // [T, 1]
     let columns = [&wanted, &layer, &best_linear(&letters, &wanted)?, &layer.relu()];
     let names = ["wanted", "x·w + b", "best linear", "ReLU(x·w + b)"];
-    println!("{}", matrix(&LETTERS, &names, &Tensor::cat(&columns, 1), 2)?);
+    let table = (Tensor::cat(&columns, 1) * 100.0).round() / 100.0; // no −0.00
+    println!("{}", matrix(&LETTERS, &names, &table, 2)?);
 
     println!("\n== q16_training ==");
     println!("mean squared error after      0     25     50    100    200 steps");
@@ -223,7 +224,6 @@ enum Start {
 
 impl Start {
     /// A layer that starts this way.
-    // ANCHOR: start_linear
     fn linear(self, path: &nn::Path, inputs: i64, outputs: i64) -> Result<Linear> {
         match self {
             Self::PyTorch => Linear::new(path, inputs, outputs),
@@ -233,7 +233,6 @@ impl Start {
             }
         }
     }
-    // ANCHOR_END: start_linear
 }
 
 /// What the first weights of a network of `E = 128` are, and what they make of numbers of mean 0 and variance 1.
@@ -318,7 +317,6 @@ fn by_feed_forward(kept: &Tensor) -> Result<Tensor> {
 
 /// How far the output of each letter moves, in the number that moves most, when one letter is blanked out: a row for
 /// each output, a column for each letter, `[T, T]`.
-// ANCHOR: reach
 fn reach(layer: Layer) -> Result<Tensor> {
     let all = Tensor::ones([5, 1], (Kind::Double, Device::Cpu)); // [T, 1]
     let before = layer(&all)?; // [T, E]
@@ -331,7 +329,6 @@ fn reach(layer: Layer) -> Result<Tensor> {
         .collect::<Result<Vec<_>>>()?;
     Ok(Tensor::cat(&columns, 1))
 }
-// ANCHOR_END: reach
 
 /// The same network, a position at a time.
 // ANCHOR: one_at_a_time
@@ -358,6 +355,13 @@ fn as_convolution(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
 }
 // ANCHOR_END: as_convolution
 
+/// From `−end` to `end` in steps of `1/parts`. In the middle stands 0 itself, where the slope of ReLU jumps.
+fn grid(end: i64, parts: i64) -> Result<Tensor> {
+    let double = (Kind::Double, Device::Cpu);
+    let steps = Tensor::f_arange_start(-end * parts, end * parts + 1, double)?; // [N]
+    Ok(steps.f_div_scalar(parts as f64)?)
+}
+
 /// An activation and its derivative at each point, the derivative by libtorch's automatic differentiation.
 // ANCHOR: values_and_slopes
 fn values_and_slopes(activation: Activation, x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
@@ -381,11 +385,9 @@ fn extreme(points: &[(f64, f64)], beats: fn(f64, f64) -> bool) -> (f64, f64) {
 }
 
 /// Two linear layers with nothing between them.
-// ANCHOR: without_activation
 fn without_activation(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
     network.contract.forward(&network.expand.forward(x)?) // [B, T, E]
 }
-// ANCHOR_END: without_activation
 
 /// The one layer that two layers are if there is nothing between them.
 // ANCHOR: fold
@@ -400,14 +402,12 @@ fn fold(first: &Linear, second: &Linear) -> Result<Linear> {
 // ANCHOR_END: fold
 
 /// What the linear layer that comes closest to `wanted` gives.
-// ANCHOR: best_linear
 fn best_linear(x: &Tensor, wanted: &Tensor) -> Result<Tensor> {
     let one = x.f_narrow(1, 0, 1)?.f_ones_like()?; // the bias
     let x = Tensor::f_cat(&[x, &one], 1)?; // [T, E + 1]
     let weight = x.f_pinverse(1e-9)?.f_matmul(wanted)?; // least squares
     Ok(x.f_matmul(&weight)?)
 }
-// ANCHOR_END: best_linear
 
 /// How close a linear layer can come to the network of *tough*: the mean squared error.
 fn linear_floor() -> Result<f64> {
@@ -418,7 +418,6 @@ fn linear_floor() -> Result<f64> {
 }
 
 /// Teaches new networks what the one made by hand gives: the loss before each step and after the last.
-// ANCHOR: trainings
 fn trainings() -> Result<Vec<(&'static str, Vec<f64>)>> {
     let x = Tough::letters()?; // [T = 5, E = 4]
     let wanted = Tough::feed_forward()?.forward(&x)?; // [T, E]
@@ -446,7 +445,6 @@ fn trainings() -> Result<Vec<(&'static str, Vec<f64>)>> {
     };
     trainings.into_iter().map(train).collect()
 }
-// ANCHOR_END: trainings
 
 fn reach_figure() -> Result<Chart> {
     let letters = LETTERS.map(String::from).to_vec();
@@ -478,7 +476,7 @@ fn reach_figure() -> Result<Chart> {
 }
 
 fn activation_figure() -> Result<Chart> {
-    let x = Tensor::linspace(-5.0, 5.0, 201, (Kind::Double, Device::Cpu));
+    let x = grid(5, 20)?;
     let places = Vec::<f64>::try_from(&x)?;
     let [mut values, mut slopes] = [Vec::new(), Vec::new()];
     for (name, activation) in ACTIVATIONS {
