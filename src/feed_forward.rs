@@ -25,9 +25,11 @@ use self_attention::linear::{check_size, Linear};
 pub enum Activation {
     /// `max(0, x)`
     Relu,
-    /// `x·Φ(x)`, Φ the normal distribution function (Hendrycks & Gimpel, 2016)
+    /// `x·Φ(x)`, Φ the normal distribution function
+    /// (Hendrycks & Gimpel, 2016)
     Gelu,
-    /// `x·σ(x)`, σ the logistic function (Elfwing et al., 2017; also called Swish)
+    /// `x·σ(x)`, σ the logistic function
+    /// (Elfwing et al., 2017; also called Swish)
     Silu,
 }
 // ANCHOR_END: activation
@@ -41,7 +43,7 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Relu => x.f_relu()?,
-            Self::Gelu => x.f_gelu("none")?, // exact, not the tanh approximation
+            Self::Gelu => x.f_gelu("none")?, // exact, not by tanh
             Self::Silu => x.f_silu()?,
         })
     }
@@ -81,12 +83,13 @@ impl FeedForwardConfig {
     /// [`self_attention::error::Error::Config`] unless both widths are at least 1.
     // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<FeedForward> {
-        check_size("width", self.width)?;
-        check_size("hidden", self.hidden)?;
+        let Self { width, hidden, activation } = *self;
+        check_size("width", width)?;
+        check_size("hidden", hidden)?;
         Ok(FeedForward {
-            expand: Linear::new(&(path / "linear1"), self.width, self.hidden)?,
-            activation: self.activation,
-            contract: Linear::new(&(path / "linear2"), self.hidden, self.width)?,
+            expand: Linear::new(&(path / "linear1"), width, hidden)?,
+            activation,
+            contract: Linear::new(&(path / "linear2"), hidden, width)?,
         })
     }
     // ANCHOR_END: init
@@ -127,7 +130,8 @@ impl FeedForward {
     /// ```
     // ANCHOR: forward
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.activation.apply(&self.expand.forward(x)?)?; // [B, T, F]
+        let hidden = self.expand.forward(x)?; // [B, T, F]
+        let hidden = self.activation.apply(&hidden)?; // [B, T, F]
         self.contract.forward(&hidden) // [B, T, E]
     }
     // ANCHOR_END: forward

@@ -123,24 +123,23 @@ fn question_16() -> Result<()> {
     println!("\n== q16_activations ==");
     println!("     x     ReLU   slope     GELU   slope     SiLU   slope");
     let x = grid(3, 1)?; // −3, −2, …, 3
-    let table = ACTIVATIONS.map(|(_, activation)| values_and_slopes(activation, &x));
-    let [relu, gelu, silu] = table;
+    let [relu, gelu, silu] = ACTIVATIONS.map(|(_, phi)| with_slope(phi, &x));
     let columns = [relu?, gelu?, silu?];
-    for (row, x) in Vec::<f64>::try_from(&x)?.into_iter().enumerate() {
-        print!("{x:>6.1}");
-        for (values, slopes) in &columns {
-            print!(" {:>8.4} {:>7.4}", values[row], slopes[row]);
+    for row in 0..x.size()[0] {
+        print!("{:>6.1}", x.double_value(&[row]));
+        for [value, slope] in &columns {
+            let [value, slope] = [value, slope].map(|y| y.double_value(&[row]));
+            print!(" {value:>8.4} {slope:>7.4}");
         }
         println!();
     }
     println!("\n        lowest value    at x   largest slope    at x");
     let fine = grid(6, 1000)?;
     for (name, activation) in ACTIVATIONS {
-        let (values, slopes) = values_and_slopes(activation, &fine)?;
-        let places = Vec::<f64>::try_from(&fine)?;
-        let points = |y: Vec<f64>| places.iter().copied().zip(y).collect::<Vec<_>>();
-        let lowest = extreme(&points(values), |new, best| new < best);
-        let steepest = extreme(&points(slopes), |new, best| new > best);
+        let [values, slopes] = with_slope(activation, &fine)?;
+        let at = |place: Tensor| fine.double_value(&[place.int64_value(&[])]);
+        let lowest = (at(values.argmin(0, false)), values.min().double_value(&[]));
+        let steepest = (at(slopes.argmax(0, false)), slopes.max().double_value(&[]));
         match activation {
             Activation::Relu => {
                 println!("ReLU  {:>14.4}       – {:>15.4}       –", lowest.1, steepest.1)
@@ -336,7 +335,7 @@ fn one_at_a_time(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
     let size = x.size(); // [B, T, E]
     let positions = x.f_reshape([-1, size[2]])?; // [B·T, E]
     let results = (0..positions.size()[0])
-        .map(|position| network.forward(&positions.f_get(position)?)) // [E]
+        .map(|place| network.forward(&positions.f_get(place)?)) // [E]
         .collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_stack(&results, 0)?.f_reshape(size)?) // [B, T, E]
 }
@@ -350,8 +349,10 @@ fn as_convolution(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
         x.f_conv1d(&kernel, layer.bias.as_ref(), 1, 0, 1, 1)
     };
     let x = x.f_transpose(1, 2)?; // [B, E, T]
-    let hidden = network.activation.apply(&convolve(&network.expand, &x)?)?; // [B, F, T]
-    Ok(convolve(&network.contract, &hidden)?.f_transpose(1, 2)?) // [B, T, E]
+    let hidden = convolve(&network.expand, &x)?; // [B, F, T]
+    let hidden = network.activation.apply(&hidden)?; // [B, F, T]
+    let y = convolve(&network.contract, &hidden)?; // [B, E, T]
+    Ok(y.f_transpose(1, 2)?) // [B, T, E]
 }
 // ANCHOR_END: as_convolution
 
@@ -363,26 +364,14 @@ fn grid(end: i64, parts: i64) -> Result<Tensor> {
 }
 
 /// An activation and its derivative at each point, the derivative by libtorch's automatic differentiation.
-// ANCHOR: values_and_slopes
-fn values_and_slopes(activation: Activation, x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
+// ANCHOR: with_slope
+fn with_slope(phi: Activation, x: &Tensor) -> Result<[Tensor; 2]> {
     let x = x.copy().set_requires_grad(true); // [N]
-    let y = activation.apply(&x)?; // [N]
-    y.f_sum(Kind::Double)?.f_backward()?; // ∂(Σ y)/∂x_i is the slope at x_i
-    Ok((Vec::try_from(y.detach())?, Vec::try_from(x.grad())?))
+    let y = phi.apply(&x)?; // [N]
+    y.f_sum(Kind::Double)?.f_backward()?; // ∂(Σ y)/∂x_i: the slope at x_i
+    Ok([y.detach(), x.grad()])
 }
-// ANCHOR_END: values_and_slopes
-
-/// The point whose value beats all others.
-fn extreme(points: &[(f64, f64)], beats: fn(f64, f64) -> bool) -> (f64, f64) {
-    let better = |best: (f64, f64), &new: &(f64, f64)| {
-        if beats(new.1, best.1) {
-            new
-        } else {
-            best
-        }
-    };
-    points.iter().fold(points[0], better)
-}
+// ANCHOR_END: with_slope
 
 /// Two linear layers with nothing between them.
 fn without_activation(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
@@ -392,7 +381,7 @@ fn without_activation(network: &FeedForward, x: &Tensor) -> Result<Tensor> {
 /// The one layer that two layers are if there is nothing between them.
 // ANCHOR: fold
 fn fold(first: &Linear, second: &Linear) -> Result<Linear> {
-    let weight = second.weight.f_matmul(&first.weight)?; // [E, F] · [F, E] → [E, E]
+    let weight = second.weight.f_matmul(&first.weight)?; // [E, E]
     let bias = match &first.bias {
         Some(bias) => Some(second.forward(bias)?), // W₂·b₁ + b₂, [E]
         None => second.bias.as_ref().map(Tensor::shallow_clone),
@@ -480,10 +469,12 @@ fn activation_figure() -> Result<Chart> {
     let places = Vec::<f64>::try_from(&x)?;
     let [mut values, mut slopes] = [Vec::new(), Vec::new()];
     for (name, activation) in ACTIVATIONS {
-        let (value, slope) = values_and_slopes(activation, &x)?;
-        let points = |y: Vec<f64>| places.iter().copied().zip(y).collect();
-        values.push(Series::new(name, points(value)));
-        slopes.push(Series::new(name, points(slope)));
+        let [value, slope] = with_slope(activation, &x)?;
+        let points = |y: Tensor| -> Result<Vec<(f64, f64)>> {
+            Ok(places.iter().copied().zip(Vec::<f64>::try_from(y)?).collect())
+        };
+        values.push(Series::new(name, points(value)?));
+        slopes.push(Series::new(name, points(slope)?));
     }
     let panel = |title: &str, description: &str, label: &str, series| {
         Chart::Curves(Curves {
