@@ -1,6 +1,16 @@
 //! The position-wise feed-forward network: two linear layers with a non-linearity between them.
 //!
-//! `ffn(x) = activation(x·W₁ᵀ + b₁)·W₂ᵀ + b₂`, the same at every position. Vaswani et al. (2017), section 3.3.
+//! `ffn(x) = activation(x·W₁ᵀ + b₁)·W₂ᵀ + b₂`, the same at every position. Vaswani et al., "Attention Is All You Need"
+//! (2017), section 3.3.
+//!
+//! | tensor     | shape       |                                             |
+//! |------------|-------------|---------------------------------------------|
+//! | x, result  | `[B, T, E]` | a vector for each position                  |
+//! | W₁, b₁     | `[F, E]`, `[F]` | what each hidden unit looks for         |
+//! | hidden     | `[B, T, F]` | how much of it each position has            |
+//! | W₂, b₂     | `[E, F]`, `[E]` | what each hidden unit writes            |
+//!
+//! The leading dimensions may be left out or be others: only the last one matters here.
 
 use serde::{Deserialize, Serialize};
 use tch::{nn, Tensor};
@@ -15,9 +25,11 @@ use self_attention::linear::{check_size, Linear};
 pub enum Activation {
     /// `max(0, x)`
     Relu,
-    /// `x·Φ(x)`, Φ the normal distribution function (Hendrycks & Gimpel, 2016)
+    /// `x·Φ(x)`, Φ the normal distribution function
+    /// (Hendrycks & Gimpel, 2016)
     Gelu,
-    /// `x·σ(x)`, σ the logistic function (Elfwing et al., 2017; also called Swish)
+    /// `x·σ(x)`, σ the logistic function
+    /// (Elfwing et al., 2017; also called Swish)
     Silu,
 }
 // ANCHOR_END: activation
@@ -31,7 +43,7 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Relu => x.f_relu()?,
-            Self::Gelu => x.f_gelu("none")?, // exact, not the tanh approximation
+            Self::Gelu => x.f_gelu("none")?, // exact, not by tanh
             Self::Silu => x.f_silu()?,
         })
     }
@@ -49,7 +61,7 @@ pub struct FeedForwardConfig {
 // ANCHOR_END: feed_forward_config
 
 impl FeedForwardConfig {
-    /// Four times as wide inside as outside, with GELU: what most transformers since GPT-2 do.
+    /// Four times as wide inside as outside, as Vaswani et al. (2017) made it, with GELU, as BERT and GPT-2 have it.
     pub fn new(width: i64) -> Self {
         Self { width, hidden: width.saturating_mul(4), activation: Activation::Gelu }
     }
@@ -64,19 +76,23 @@ impl FeedForwardConfig {
         Self { activation, ..self }
     }
 
-    /// Makes the network, its parameters under `path`.
+    /// Makes the network, its parameters under `path`, with PyTorch's start and the names that
+    /// `nn.TransformerEncoderLayer` gives them.
     ///
     /// # Errors
     /// [`self_attention::error::Error::Config`] unless both widths are at least 1.
+    // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<FeedForward> {
-        check_size("width", self.width)?;
-        check_size("hidden", self.hidden)?;
+        let Self { width, hidden, activation } = *self;
+        check_size("width", width)?;
+        check_size("hidden", hidden)?;
         Ok(FeedForward {
-            expand: Linear::new(&(path / "linear1"), self.width, self.hidden)?,
-            activation: self.activation,
-            contract: Linear::new(&(path / "linear2"), self.hidden, self.width)?,
+            expand: Linear::new(&(path / "linear1"), width, hidden)?,
+            activation,
+            contract: Linear::new(&(path / "linear2"), hidden, width)?,
         })
     }
+    // ANCHOR_END: init
 }
 
 /// The position-wise feed-forward network.
@@ -93,16 +109,29 @@ pub struct FeedForward {
 // ANCHOR_END: feed_forward
 
 impl FeedForward {
-    /// Applies the network to every position.
+    /// Applies the network to every position, each on its own.
     ///
     /// # Shapes
     /// `x` and result: `[…, E]`.
     ///
     /// # Errors
     /// [`self_attention::error::Error::Shape`] if `x` is not `E` wide.
+    ///
+    /// # Example: a letter gets the same, alone or in a word
+    /// ```
+    /// use self_attention::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let network = Tough::feed_forward()?;
+    /// let tough = Tough::letters()?; // [T = 5, E = 4]
+    /// let g = tough.narrow(0, 3, 1); // [1, E]
+    /// assert_eq!(network.forward(&g)?, network.forward(&tough)?.narrow(0, 3, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     // ANCHOR: forward
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.activation.apply(&self.expand.forward(x)?)?; // [B, T, F]
+        let hidden = self.expand.forward(x)?; // [B, T, F]
+        let hidden = self.activation.apply(&hidden)?; // [B, T, F]
         self.contract.forward(&hidden) // [B, T, E]
     }
     // ANCHOR_END: forward

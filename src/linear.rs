@@ -26,6 +26,7 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Torch`] if libtorch cannot make the tensors.
+    // ANCHOR: linear_new
     pub fn new(path: &nn::Path, inputs: i64, outputs: i64) -> Result<Self> {
         let bound = 1.0 / (inputs as f64).sqrt();
         let uniform = nn::Init::Uniform { lo: -bound, up: bound };
@@ -33,15 +34,18 @@ impl Linear {
         let bias = Some(path.f_var("bias", &[outputs], uniform)?);
         Ok(Self { weight, bias })
     }
+    // ANCHOR_END: linear_new
 
     /// `x·Wᵀ + b`.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not as wide as the layer's input.
+    // ANCHOR: linear_forward
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check_width(x, self.weight.size()[1], "linear layer: input")?;
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?) // [B, T, out]
     }
+    // ANCHOR_END: linear_forward
 }
 
 /// Layer norm (Ba et al., 2016): every position brought to mean 0 and variance 1, then scaled and shifted.

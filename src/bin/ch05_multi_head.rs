@@ -23,7 +23,7 @@ const FOUND: [&str; 4] =
 
 fn main() -> Result<()> {
     tch::set_num_threads(1); // sums in the same order on every machine
-    let letters = Tough::letters()?; // [B = 1, T = 5, E = 4]
+    let letters = Tough::letters()?.unsqueeze(0); // [B = 1, T = 5, E = 4]
     if let Some(folder) = Arguments::parse().figures {
         heads_of_tough(&letters)?.save(&folder, "ch05_heads")?;
         return scrambled(&letters)?.save(&folder, "ch05_scrambled");

@@ -7,5 +7,6 @@
 mod common;
 
 mod attention;
+mod feed_forward;
 mod fixture;
 mod multi_head;
