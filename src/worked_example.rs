@@ -69,25 +69,48 @@ pub struct Tough {
 // ANCHOR_END: tough
 
 impl Tough {
-    /// Projects the letters into queries, keys and values.
+    /// The five letters in their order.
     ///
     /// # Errors
     /// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensors.
     pub fn new() -> Result<Self> {
-        let letters = matrix(&EMBEDDINGS)?; // [T, E]
-        let project = |weight| -> Result<Tensor> {
-            Ok(letters.f_linear(&matrix(weight)?, None::<&Tensor>)?)
+        Self::project(&letters()?)
+    }
+
+    /// Projects letters, whichever and in whatever order, into queries, keys and values.
+    ///
+    /// # Shapes
+    /// `letters`: `[T, E = 4]`; query, key, value: `[T, D = 4]` each.
+    ///
+    /// # Errors
+    /// [`self_attention::error::Error::Torch`] if the letters are not four 64-bit floats wide.
+    // ANCHOR: project
+    pub fn project(letters: &Tensor) -> Result<Self> {
+        let times = |weight| -> Result<Tensor> {
+            Ok(letters.f_matmul(&matrix(weight)?.f_tr()?)?) // [T, E]·[E, D] = [T, D]
         };
         Ok(Self {
-            query: project(&QUERY_WEIGHT)?,
-            key: project(&KEY_WEIGHT)?,
-            value: project(&VALUE_WEIGHT)?,
+            query: times(&QUERY_WEIGHT)?,
+            key: times(&KEY_WEIGHT)?,
+            value: times(&VALUE_WEIGHT)?,
         })
     }
+    // ANCHOR_END: project
 }
 
-/// A matrix of 64-bit floats.
-fn matrix<const COLUMNS: usize>(rows: &[[f64; COLUMNS]]) -> Result<Tensor> {
+/// The vectors of the five letters, `[T = 5, E = 4]`: [`EMBEDDINGS`] as a tensor.
+///
+/// # Errors
+/// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensor.
+pub fn letters() -> Result<Tensor> {
+    matrix(&EMBEDDINGS)
+}
+
+/// A matrix of 64-bit floats, `[rows, COLUMNS]`, such as [`QUERY_WEIGHT`] as a tensor.
+///
+/// # Errors
+/// [`self_attention::error::Error::Torch`] if libtorch cannot make the tensor.
+pub fn matrix<const COLUMNS: usize>(rows: &[[f64; COLUMNS]]) -> Result<Tensor> {
     let flat = Tensor::f_from_slice(&rows.concat())?.f_to_kind(Kind::Double)?;
     Ok(flat.f_view([rows.len() as i64, COLUMNS as i64])?)
 }
