@@ -8,3 +8,4 @@ mod common;
 
 mod attention;
 mod fixture;
+mod worked_example;
