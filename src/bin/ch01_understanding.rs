@@ -79,9 +79,10 @@ fn spelling(dictionary: &Dictionary) {
 }
 
 // ANCHOR: least_wrong
-/// How many different views there are, and the fewest wrong answers that any rule can give which knows nothing else.
+/// How many different views there are, and the fewest wrong answers that any rule can
+/// give which knows nothing else.
 ///
-/// Words with the same view get the same answer, so the best is the one that most of them accept.
+/// Words with the same view get the same answer; the best is what most of them accept.
 fn least_wrong<V: Hash + Eq, A: PartialEq>(
     words: impl Iterator<Item = (V, impl IntoIterator<Item = A>)>,
 ) -> (usize, usize) {
@@ -196,7 +197,6 @@ const STEPS: i64 = 64;
 const SEQUENCES: i64 = 64;
 const WIDTH: i64 = 32;
 
-// ANCHOR: states
 /// `h = tanh(x·Wᵀ + b + h·Uᵀ + c)`, step by step, as in PyTorch's `nn.RNN`.
 fn recurrent(path: &nn::Path, x: &Tensor) -> Result<Tensor> {
     let input = Linear::new(&(path / "input"), WIDTH, WIDTH)?;
@@ -230,9 +230,7 @@ fn attention(path: &nn::Path, x: &Tensor) -> Result<Tensor> {
     let context = layer.forward(x, None, &Dropout::off())?.context; // [B, T, E]
     Ok(context.select(1, STEPS - 1)) // [B, E]
 }
-// ANCHOR_END: states
 
-// ANCHOR: reach
 /// The size of the gradient of the last state with respect to each input, over that of the last input.
 fn reach() -> Result<[Reach; 3]> {
     type Network = fn(&nn::Path, &Tensor) -> Result<Tensor>;
@@ -257,7 +255,6 @@ fn reach() -> Result<[Reach; 3]> {
         measure("attention", attention)?,
     ])
 }
-// ANCHOR_END: reach
 
 fn state() -> Result<()> {
     println!("\n== state ==");
@@ -284,7 +281,6 @@ fn state() -> Result<()> {
     Ok(())
 }
 
-// ANCHOR: pass
 fn pass() -> Result<()> {
     println!("\n== pass_letters ==");
     let x = letters()?; // [T = 5, E = 4]
@@ -321,7 +317,6 @@ fn pass() -> Result<()> {
     println!("{}", table(&LETTERS, &FEATURES, &weighted_average(&weights, &value)?, 4)?);
     Ok(())
 }
-// ANCHOR_END: pass
 
 /// The letters of *ought*, as places in *tough*.
 const OUGHT: [i64; 5] = [1, 2, 3, 4, 0];
@@ -411,7 +406,6 @@ struct Cost {
     whole_recurrence: u64,
 }
 
-// ANCHOR: cost
 impl Cost {
     fn of(t: u64) -> Self {
         let (e, k) = (128, 3); // the width of this book's model, and a usual kernel
@@ -425,7 +419,6 @@ impl Cost {
         }
     }
 }
-// ANCHOR_END: cost
 
 fn cost() {
     println!("\n== cost ==");
