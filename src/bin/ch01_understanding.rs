@@ -589,7 +589,7 @@ const MAP: [(usize, &str, usize, usize, usize); 12] = [
     (12, "Conclusion", 7, 0, 6),
 ];
 
-/// What builds on what.
+/// What comes next on the path from what.
 const PATHS: [(usize, usize); 14] = [
     (1, 2),
     (1, 4),
@@ -616,7 +616,7 @@ fn map_figure() -> Chart {
     Chart::Diagram(Diagram {
         title: "The chapters".into(),
         description: format!(
-            "{} boxes, an arrow from each chapter to those that build on it. Data (3) and the transformer block (7) \
+            "{} boxes, an arrow from each chapter to what comes next on its path. Data (3) and the transformer block (7) \
              meet in training (8); the block is made of attention (4), multi-head attention (5) and the feed-forward \
              network (6). Evaluation (9) leads to visualization (10) and experiments (11), and these to the \
              conclusion (12).",
@@ -626,4 +626,47 @@ fn map_figure() -> Chart {
         nodes: MAP.iter().map(node).collect(),
         arrows: PATHS.map(|(from, to)| Arrow::new(from.to_string(), to.to_string())).to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_has_every_chapter_once_under_a_name_of_its_own() {
+        assert_eq!(MAP.len(), CHAPTERS.len());
+        for (chapter, (number, title, ..)) in CHAPTERS.iter().zip(MAP) {
+            assert_eq!(chapter.number(), number);
+            let names = format!("{} {}", chapter.title, chapter.slug.replace('_', "-"));
+            assert!(names.to_lowercase().contains(&title.to_lowercase()), "{title}");
+        }
+        assert!(PATHS.iter().all(|(from, to)| from < to), "an arrow leads back");
+    }
+
+    #[test]
+    fn no_window_tells_photograph_from_photography() {
+        let dictionary = Dictionary::embedded().unwrap();
+        let [one, other] = ["photograph", "photography"]
+            .map(|word| FirstVowel::of(dictionary.get(word).unwrap()).unwrap());
+        assert_eq!(one.window(REACH), other.window(REACH));
+        assert_ne!(one.sounds, other.sounds);
+    }
+
+    #[test]
+    fn attention_and_recurrence_cost_the_same_where_length_and_width_are_equal() {
+        for length in 1..=2048 {
+            let cost = Cost::of(length);
+            assert_eq!(cost.attention.cmp(&cost.recurrence), length.cmp(&128));
+            assert!(cost.whole_attention > cost.whole_recurrence);
+        }
+    }
+
+    #[test]
+    fn gradients_fade_along_a_state_and_not_under_attention() {
+        let [recurrent, gated, attention] =
+            reach().unwrap().map(|reach| reach.by_distance);
+        assert!(recurrent[63] < 1e-15 && gated[63] < 1e-3);
+        let level = attention[1..].iter().all(|size| (0.1..0.4).contains(size));
+        assert!(level, "{attention:?}");
+    }
 }
