@@ -589,7 +589,7 @@ const MAP: [(usize, &str, usize, usize, usize); 12] = [
     (12, "Conclusion", 7, 0, 6),
 ];
 
-/// What comes next on the path from what.
+/// The arrows, each from a chapter to what comes next on its path.
 const PATHS: [(usize, usize); 14] = [
     (1, 2),
     (1, 4),
