@@ -354,25 +354,13 @@ fn order(dictionary: &Dictionary) -> Result<()> {
         letters.sort_unstable();
         letters
     };
-    let mut sharing: FnvHashMap<Vec<u8>, usize> = FnvHashMap::default();
-    dictionary.iter().for_each(|entry| *sharing.entry(sorted(entry)).or_default() += 1);
-    let shared: usize = sharing.values().filter(|&&words| words > 1).sum();
     let views = dictionary.iter().map(|entry| (sorted(entry), &entry.pronunciations));
-    let (_, wrong) = least_wrong(views);
-    let percent = |part: usize| 100.0 * part as f64 / dictionary.len() as f64;
-    println!(
-        "
-words                                    {:>7}",
-        dictionary.len()
-    );
-    println!(
-        "that share their letters with another   {shared:>8} {:>6.1} %",
-        percent(shared)
-    );
-    println!(
-        "wrong at least, if the order is not seen{wrong:>8} {:>6.1} %",
-        percent(wrong)
-    );
+    let (kinds, wrong) = least_wrong(views);
+    let words = dictionary.len();
+    let percent = 100.0 * wrong as f64 / words as f64;
+    println!("\nwords                                 {words:>7}");
+    println!("different, if the order is not seen   {kinds:>7}");
+    println!("wrong at least, if it is not seen     {wrong:>7}, {percent:.1} %");
 
     println!("\n== order_positions ==");
     let positions = sinusoids(5, 4, Device::Cpu)?.to_kind(Kind::Double); // [T = 5, E = 4]
