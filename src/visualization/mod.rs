@@ -17,12 +17,14 @@ use crate::files::write_whole;
 
 pub mod capture;
 mod curves;
+mod diagram;
 mod heatmap;
 mod scale;
 mod svg;
 pub mod table;
 
 pub use curves::{Axis, Curves, Reference, Series};
+pub use diagram::{Arrow, Diagram, Node};
 pub use heatmap::Heatmap;
 
 use curves::{Legend, Setting};
@@ -65,6 +67,8 @@ pub enum Chart {
     Heatmap(Heatmap),
     /// Lines over a common horizontal axis.
     Curves(Curves),
+    /// Boxes with words, and arrows between them.
+    Diagram(Diagram),
     /// Several charts in one figure.
     Panels(Panels),
 }
@@ -163,6 +167,7 @@ impl Chart {
         match self {
             Self::Heatmap(chart) => &chart.title,
             Self::Curves(chart) => &chart.title,
+            Self::Diagram(chart) => &chart.title,
             Self::Panels(chart) => &chart.title,
         }
     }
@@ -172,6 +177,7 @@ impl Chart {
         match self {
             Self::Heatmap(chart) => &chart.description,
             Self::Curves(chart) => &chart.description,
+            Self::Diagram(chart) => &chart.description,
             Self::Panels(chart) => &chart.description,
         }
     }
@@ -184,6 +190,7 @@ impl Chart {
             }
             Self::Heatmap(chart) => chart.check(),
             Self::Curves(chart) => chart.check(),
+            Self::Diagram(chart) => chart.check(),
             Self::Panels(chart) => return chart.check(),
         };
         checked.map_err(|reason| self.error(reason))
@@ -198,6 +205,7 @@ impl Chart {
         match self {
             Self::Heatmap(chart) => Self::Heatmap(chart.rounded()),
             Self::Curves(chart) => Self::Curves(chart.rounded()),
+            Self::Diagram(chart) => Self::Diagram(chart.clone()), // no numbers to round
             Self::Panels(chart) => {
                 let panels = chart.panels.iter().map(Self::rounded).collect();
                 Self::Panels(Panels { panels, ..chart.clone() })
@@ -208,7 +216,7 @@ impl Chart {
     /// The width a chart takes when the whole page is its own.
     fn width(&self) -> f64 {
         match self {
-            Self::Heatmap(_) | Self::Panels(_) => PAGE_WIDTH,
+            Self::Heatmap(_) | Self::Diagram(_) | Self::Panels(_) => PAGE_WIDTH,
             Self::Curves(_) => NARROW_WIDTH,
         }
     }
@@ -218,6 +226,7 @@ impl Chart {
         match self {
             Self::Heatmap(chart) => chart.size(width),
             Self::Curves(chart) => chart.size(width, setting),
+            Self::Diagram(chart) => chart.size(width),
             Self::Panels(chart) => {
                 let grid = chart.grid(width);
                 (grid.width, grid.height)
@@ -229,6 +238,7 @@ impl Chart {
         match self {
             Self::Heatmap(chart) => chart.draw(canvas, frame),
             Self::Curves(chart) => chart.draw(canvas, frame, setting),
+            Self::Diagram(chart) => chart.draw(canvas, frame),
             Self::Panels(chart) => chart.draw(canvas, frame),
         }
     }
@@ -275,7 +285,7 @@ impl Panels {
             if self.shared_legend().is_some() { Legend::Shared } else { Legend::Above };
         let margins = self.panels.iter().map(|panel| match panel {
             Chart::Curves(chart) => chart.left_margin(legend),
-            Chart::Heatmap(_) | Chart::Panels(_) => 0.0,
+            Chart::Heatmap(_) | Chart::Diagram(_) | Chart::Panels(_) => 0.0,
         });
         Setting { legend, left: margins.fold(0.0, f64::max) }
     }

@@ -37,6 +37,26 @@ fn curves() -> Curves {
     }
 }
 
+fn diagram() -> Diagram {
+    let nodes = vec![
+        Node::new("x", ["x"], (0, 0)).with_span(2),
+        Node::new("norm", ["norm", "R&B <sep>"], (1, 0)).with_series(1),
+        Node::new("sum", ["+"], (2, 1)),
+    ];
+    let arrows = vec![
+        Arrow::new("x", "norm").with_label("[B, T, E]"),
+        Arrow::new("norm", "sum").with_dashes(),
+        Arrow::new("sum", "x"),
+    ];
+    Diagram {
+        title: "Parts & arrows".into(),
+        description: "x, norm and a sum.".into(),
+        columns: 2,
+        nodes,
+        arrows,
+    }
+}
+
 fn panels(panels: Vec<Chart>) -> Chart {
     Chart::Panels(Panels {
         title: "Side by side".into(),
@@ -48,9 +68,10 @@ fn panels(panels: Vec<Chart>) -> Chart {
 
 fn all() -> Vec<Chart> {
     let (heatmap, curves) = (Chart::Heatmap(heatmap()), Chart::Curves(curves()));
-    let mixed = panels(vec![heatmap.clone(), curves.clone(), heatmap.clone()]);
+    let diagram = Chart::Diagram(diagram());
+    let mixed = panels(vec![heatmap.clone(), curves.clone(), diagram.clone()]);
     let twins = panels(vec![curves.clone(), curves.clone()]);
-    vec![heatmap, curves, mixed, twins]
+    vec![heatmap, curves, diagram, mixed, twins]
 }
 
 fn reason(chart: Chart) -> String {

@@ -10,3 +10,4 @@ mod attention;
 mod feed_forward;
 mod fixture;
 mod multi_head;
+mod worked_example;
