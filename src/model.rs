@@ -87,6 +87,7 @@ impl TransformerConfig {
     ///
     /// # Errors
     /// [`Error::Config`] if a size is below 1 or the heads do not divide the width.
+    // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<Transformer> {
         check_size("vocabulary", self.vocabulary)?;
         check_size("max_positions", self.max_positions)?;
@@ -115,6 +116,7 @@ impl TransformerConfig {
         };
         Ok(Transformer { config: self.clone(), embedding, positions, blocks, norm })
     }
+    // ANCHOR_END: init
 }
 
 /// The sinusoidal position vectors: `sin(t·ω_i)` at index `2i` and `cos(t·ω_i)` at `2i + 1`, `ω_i = 10000^(−2i/E)`.
@@ -282,17 +284,41 @@ mod tests {
     }
 
     #[test]
-    fn phonemes_cannot_see_the_phonemes_after_them_and_letters_see_no_phoneme() {
+    fn the_future_cannot_leak_through_the_stack_in_training_or_evaluation() {
+        let lengths = Tensor::from_slice(&[8i64, 6]);
+        let mask =
+            prefix_decoder_mask(&lengths, &Tensor::from_slice(&[4i64, 2]), 8).unwrap();
+        for norm in [NormPlacement::Pre, NormPlacement::Post] {
+            let config = TransformerConfig { norm, ..TransformerConfig::new(69) };
+            let (_store, model) = model(&config.with_width(16));
+            for rate in [0.0, 0.3] {
+                let [a, b] = [30i64, 60].map(|last| {
+                    let word = Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]);
+                    let tokens = Tensor::stack(&[&word, &word], 0); // [B = 2, T = 8]
+                    let dropout = Dropout::new(rate, 5).unwrap();
+                    model.forward(&tokens, Some(&mask), &dropout).unwrap().logits
+                });
+                // Of the second sequence, what was changed is padding.
+                assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6), "{norm:?}, {rate}");
+                assert_ne!(a.narrow(1, 6, 1), b.narrow(1, 6, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn letters_see_each_other_both_ways_and_no_phoneme() {
         let (_store, model) =
             model(&TransformerConfig::new(69).with_blocks(2).with_width(16));
-        let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 8).unwrap();
-        let [a, b] = [30i64, 60].map(|last| {
-            let tokens =
-                Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]).unsqueeze(0);
+        let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 6).unwrap();
+        let read = |tokens: [i64; 6]| {
+            let tokens = Tensor::from_slice(&tokens).unsqueeze(0);
             model.forward(&tokens, Some(&mask), &Dropout::off()).unwrap().logits
-        });
-        assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6));
-        assert_ne!(a.narrow(1, 6, 1), b.narrow(1, 6, 1));
+        };
+        let word = read([4, 5, 6, 1, 40, 41]);
+        let other_letter = read([4, 5, 7, 1, 40, 41]);
+        let other_phoneme = read([4, 5, 6, 1, 50, 41]);
+        assert_ne!(word.get(0).get(0), other_letter.get(0).get(0));
+        assert_eq!(word.narrow(1, 0, 4), other_phoneme.narrow(1, 0, 4));
     }
 
     #[test]

@@ -7,4 +7,5 @@
 mod common;
 
 mod attention;
+mod block;
 mod fixture;
