@@ -209,7 +209,7 @@ impl Transformer {
         if let Some(norm) = &self.norm {
             x = norm.forward(&x)?; // [B, T, E]
         }
-        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, E] · [E, V] → [B, T, V]
+        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, V]
         Ok(Prediction { logits, weights })
     }
     // ANCHOR_END: forward
@@ -235,7 +235,8 @@ impl Transformer {
                 });
             }
         };
-        let tokens = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?; // [B, T, E]
+        let table = &self.embedding; // [V, E]
+        let tokens = Tensor::f_embedding(table, tokens, -1, false, false)?; // [B, T, E]
         let scale = match self.config.positions {
             Positions::Learned => 1.0,
             // Sines are of size 1; the paper makes the tokens as large by √E.

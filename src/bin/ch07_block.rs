@@ -42,14 +42,12 @@ fn main() -> Result<()> {
 }
 
 /// The letters of *tough* and what attention brings each of them: `x` and `attention(x)`, `[T = 5, E = 4]` each.
-// ANCHOR: tough
 fn tough() -> Result<(Tensor, Tensor)> {
     let Tough { query, key, value } = Tough::new()?;
     let attended =
         scaled_dot_product_attention(&query, &key, &value, None, &Dropout::off())?;
     Ok((Tensor::from_slice2(&EMBEDDINGS), attended.context))
 }
-// ANCHOR_END: tough
 
 /// A layer norm with weight 1 and bias 0, as each is before training.
 fn fresh_norm(width: i64, kind: Kind) -> LayerNorm {
@@ -60,7 +58,6 @@ fn fresh_norm(width: i64, kind: Kind) -> LayerNorm {
     }
 }
 
-// ANCHOR: question_17
 fn question_17() -> Result<()> {
     println!("== q17_norm ==");
     let norm = fresh_norm(4, Kind::Double);
@@ -97,11 +94,23 @@ fn question_17() -> Result<()> {
     println!("{}", matrix(&rows, &columns[1..], &sizes, 4)?);
     Ok(())
 }
-// ANCHOR_END: question_17
 
-// ANCHOR: question_18
 fn question_18() -> Result<()> {
     println!("\n== q18_halves ==");
+    halves()?;
+    tch::manual_seed(7);
+    let store = nn::VarStore::new(Device::Cpu);
+    let block = BlockConfig::new(128, 4).init(&store.root())?;
+    let x = Tensor::randn([1, 9, 128], (Kind::Float, Device::Cpu)); // [B, T, E]
+    let mask = Mask::prefix(&Tensor::from_slice(&[GIVEN]), 9)?; // [B, 1, T, T]
+    println!("\n== q18_shapes ==");
+    shapes(&block, &x, &mask)?;
+    println!("\n== q18_dropout ==");
+    modes(&block, &x, &mask)
+}
+
+/// One unit of a feed-forward network on the letters, before and after attention.
+fn halves() -> Result<()> {
     let (x, attended) = tough()?; // [T = 5, E = 4]
     let f = Linear {
         weight: Tensor::from_slice2(&[[0.0, 1.0, 1.0, 1.0]]), // consonant, soft, breath
@@ -114,31 +123,28 @@ fn question_18() -> Result<()> {
     println!("max(0, consonant + soft + breath − 3)");
     let names = ["before attention", "after attention"];
     println!("{}", matrix(&LETTERS, &names, &Tensor::cat(&columns, 1), 4)?);
+    Ok(())
+}
 
-    println!("\n== q18_shapes ==");
-    tch::manual_seed(7);
-    let store = nn::VarStore::new(Device::Cpu);
-    let block = BlockConfig::new(128, 4).init(&store.root())?;
-    let x = Tensor::randn([1, 9, 128], (Kind::Float, Device::Cpu)); // [B, T, E]
-    let prefixes = Tensor::from_slice(&[GIVEN]); // [B]
-    let mask = Mask::prefix(&prefixes, 9)?;
+/// The forward pass of a pre-norm block, one step at a time.
+fn shapes(block: &Block, x: &Tensor, mask: &Mask) -> Result<()> {
     let line = |name: &str, letters: &str, tensor: &Tensor| {
         println!("{name:<28}{letters:<16}{:?}", tensor.size());
     };
-    line("x", "[B, T, E]", &x);
+    line("x", "[B, T, E]", x);
     line("mask", "[B, 1, T, T]", mask.allowed());
-    let normed = block.attention_norm.forward(&x)?;
+    let normed = block.attention_norm.forward(x)?;
     line("norm(x)", "[B, T, E]", &normed);
     let [query, key, value] =
         block.attention.split_heads(&block.attention.input.forward(&normed)?)?;
     line("queries, keys and values", "[B, H, T, D]", &query);
     let off = Dropout::off();
-    let heads = scaled_dot_product_attention(&query, &key, &value, Some(&mask), &off)?;
+    let heads = scaled_dot_product_attention(&query, &key, &value, Some(mask), &off)?;
     line("weights", "[B, H, T, T]", &heads.weights);
     line("what each head found", "[B, H, T, D]", &heads.context);
-    let attended = block.attention.forward(&normed, Some(&mask), &off)?;
+    let attended = block.attention.forward(&normed, Some(mask), &off)?;
     line("attention(norm(x))", "[B, T, E]", &attended.context);
-    let sum = &x + attended.context;
+    let sum = x + attended.context;
     line("the sum", "[B, T, E]", &sum);
     let normed = block.feed_forward_norm.forward(&sum)?;
     let hidden = block.feed_forward.expand.forward(&normed)?;
@@ -147,11 +153,14 @@ fn question_18() -> Result<()> {
     line("feed_forward(norm(sum))", "[B, T, E]", &digested);
     let out = sum + digested;
     line("the block's output", "[B, T, E]", &out);
-    let same = block.forward(&x, Some(&mask), &off)?.context == out;
+    let same = block.forward(x, Some(mask), &off)?.context == out;
     println!("\nthe same numbers as from block.forward: {same}");
+    Ok(())
+}
 
-    println!("\n== q18_dropout ==");
-    let pass = |dropout: Result<Dropout>| block.forward(&x, Some(&mask), &dropout?);
+/// What dropout does to a block's output, and that it does nothing to the weights that are handed out.
+fn modes(block: &Block, x: &Tensor, mask: &Mask) -> Result<()> {
+    let pass = |dropout: Result<Dropout>| block.forward(x, Some(mask), &dropout?);
     let training = |seed| pass(Dropout::new(0.1, seed));
     let evaluation = || pass(Ok(Dropout::off()));
     let same = |a: Attended, b: Attended| a.context == b.context;
@@ -169,18 +178,15 @@ fn question_18() -> Result<()> {
     }
     Ok(())
 }
-// ANCHOR_END: question_18
 
-// ANCHOR: question_19
 fn question_19() -> Result<()> {
     println!("\n== q19_positions ==");
-    let waves = ["sin t", "cos t", "sin t/10", "cos t/10"];
-    let slow = ["sin t/100", "cos t/100", "sin t/1000", "cos t/1000"];
     let names = TOUGH.iter().enumerate().map(|(t, token)| format!("{t} {token}"));
     let names: Vec<String> = names.collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let numbers = ["0", "1", "2", "3", "4", "5", "6", "7"];
     let table = sinusoids(9, 8, Device::Cpu)?; // [T = 9, E = 8]
-    println!("{}", matrix(&names, &[waves, slow].concat(), &table, 4)?);
+    println!("{}", matrix(&names, &numbers, &table, 4)?);
 
     println!("\n== q19_parameters ==");
     parameters(&Checkpoint::read(Path::new(SHIPPED))?)?;
@@ -200,10 +206,8 @@ fn question_19() -> Result<()> {
     }
     Ok(())
 }
-// ANCHOR_END: question_19
 
 /// Who notices it when a token is replaced by another: a row for each position, a column for each token replaced.
-// ANCHOR: influence
 fn influence(model: &Transformer, mask: Option<&Mask>, rate: f64) -> Result<String> {
     let vocabulary = Vocabulary::new();
     let ids = |symbol: &&str| vocabulary.symbols().iter().position(|s| s == symbol);
@@ -229,7 +233,6 @@ fn influence(model: &Transformer, mask: Option<&Mask>, rate: f64) -> Result<Stri
     });
     Ok(format!("     {header}{}", rows.collect::<String>()))
 }
-// ANCHOR_END: influence
 
 /// Prints what the shipped model's parameters are, and that they add up.
 fn parameters(shipped: &Checkpoint) -> Result<()> {
@@ -314,7 +317,6 @@ fn random_stack(
 }
 
 impl Stack {
-    // ANCHOR: measure
     fn measure(norm: NormPlacement, depth: i64) -> Result<Self> {
         let seeds = (0..SEEDS).map(|seed| {
             let (blocks, mut x) = random_stack(norm, depth, seed)?; // x: [B, T, E]
@@ -340,7 +342,6 @@ impl Stack {
             gradient: mean(seeds.iter().map(|stack| &stack.gradient)),
         })
     }
-    // ANCHOR_END: measure
 }
 
 /// How far positions differ after each block if nothing is added up: the output of each sub-layer replaces its input.
@@ -391,13 +392,16 @@ fn mean<'a>(lists: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
         .collect()
 }
 
+/// What a line is drawn through.
+type Points = Vec<(f64, f64)>;
+
 fn gradient_figure() -> Result<Chart> {
     let stacks = |norm| {
         let depths = DEPTHS.into_iter();
         depths.map(|depth| Stack::measure(norm, depth)).collect::<Result<Vec<_>>>()
     };
     let (pre, post) = (stacks(NormPlacement::Pre)?, stacks(NormPlacement::Post)?);
-    let both = |points: &dyn Fn(&[Stack]) -> Vec<(f64, f64)>| {
+    let both = |points: fn(&[Stack]) -> Points| {
         vec![
             Series::new("pre-norm", points(&pre)),
             Series::new("post-norm", points(&post)).with_dashes(),
@@ -424,18 +428,19 @@ fn gradient_figure() -> Result<Chart> {
     };
     Ok(Chart::Panels(Panels {
         title: "The gradient before training, pre-norm and post-norm".into(),
-        description: "Two charts. In a stack of 24 blocks, the gradient of a pre-norm block falls from the first block to \
-                      the last; that of a post-norm block stays about level. In stacks of 2 to 24 blocks, the gradient of \
-                      the last block falls with the depth of the stack if pre-norm, and stays about level if post-norm."
+        description: "Two charts. In a stack of 24 blocks, the gradient of a pre-norm block falls from 0.23 at the first \
+                      block to 0.14 at the last; that of a post-norm block stays between 0.23 and 0.30. In stacks of 2 \
+                      to 24 blocks, the gradient of the last block falls with the depth of the stack if pre-norm, and \
+                      rises if post-norm."
             .into(),
         columns: 2,
         panels: vec![
-            panel("In a stack of 24", "By block.", Axis::linear("block"), both(&by_block)),
+            panel("In a stack of 24", "By block.", Axis::linear("block"), both(by_block)),
             panel(
                 "The last block",
                 "By the depth of the stack.",
                 Axis::log("blocks in the stack"),
-                both(&of_the_last),
+                both(of_the_last),
             ),
         ],
     }))
@@ -460,13 +465,11 @@ fn sinusoid_figure() -> Result<Chart> {
 }
 
 /// The cosine of the angle between each two rows.
-// ANCHOR: similarity
 fn similarity(rows: &Tensor) -> Tensor {
     let length = rows.square().sum_dim_intlist(-1, true, Kind::Float).sqrt(); // [N, 1]
     let unit = rows / length; // [N, E]
     unit.matmul(&unit.tr()) // [N, N]
 }
-// ANCHOR_END: similarity
 
 /// How alike the rows of a table are. The colours begin at `min`.
 fn similarity_chart(
@@ -486,7 +489,7 @@ fn similarity_chart(
         columns: names.to_vec(),
         min,
         max: 1.0,
-        show_values: true,
+        show_values: false,
         values: Vec::try_from(alike)?,
     }))
 }
