@@ -99,7 +99,8 @@ impl TransformerConfig {
         let blocks = (0..self.blocks)
             .map(|index| block.init(&(path / "layers" / index)))
             .collect::<Result<Vec<_>>>()?;
-        // Small, so that the first logits are near 0, every token is as likely as any other, and the first loss is ln V.
+        // Small, so that the first logits are near 0, every token is about as likely as
+        // any other, and the first loss is near ln V.
         let small = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         let embedding = path.f_var("embedding", &[self.vocabulary, self.width], small)?;
         let positions = match self.positions {
