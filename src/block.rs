@@ -68,6 +68,7 @@ impl BlockConfig {
     ///
     /// # Errors
     /// As [`MultiHeadConfig::init`] and [`FeedForwardConfig::init`].
+    // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<Block> {
         Ok(Block {
             attention: self.attention.init(&(path / "self_attn"))?,
@@ -77,6 +78,7 @@ impl BlockConfig {
             norm: self.norm,
         })
     }
+    // ANCHOR_END: init
 }
 
 /// One block of the stack.

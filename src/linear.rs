@@ -83,6 +83,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not as wide as the layer.
+    // ANCHOR: layer_norm_forward
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.size()[0];
         check_width(x, width, "layer norm: input")?;
@@ -94,6 +95,7 @@ impl LayerNorm {
             false,
         )?)
     }
+    // ANCHOR_END: layer_norm_forward
 }
 
 /// Refuses a tensor whose last dimension is not `width`.

@@ -87,6 +87,7 @@ impl TransformerConfig {
     ///
     /// # Errors
     /// [`Error::Config`] if a size is below 1 or the heads do not divide the width.
+    // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<Transformer> {
         check_size("vocabulary", self.vocabulary)?;
         check_size("max_positions", self.max_positions)?;
@@ -98,7 +99,8 @@ impl TransformerConfig {
         let blocks = (0..self.blocks)
             .map(|index| block.init(&(path / "layers" / index)))
             .collect::<Result<Vec<_>>>()?;
-        // Small, so that the first logits are near 0, every token is as likely as any other, and the first loss is ln V.
+        // Small, so that the first logits are near 0, every token is about as likely as
+        // any other, and the first loss is near ln V.
         let small = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         let embedding = path.f_var("embedding", &[self.vocabulary, self.width], small)?;
         let positions = match self.positions {
@@ -115,6 +117,7 @@ impl TransformerConfig {
         };
         Ok(Transformer { config: self.clone(), embedding, positions, blocks, norm })
     }
+    // ANCHOR_END: init
 }
 
 /// The sinusoidal position vectors: `sin(t·ω_i)` at index `2i` and `cos(t·ω_i)` at `2i + 1`, `ω_i = 10000^(−2i/E)`.
@@ -207,7 +210,7 @@ impl Transformer {
         if let Some(norm) = &self.norm {
             x = norm.forward(&x)?; // [B, T, E]
         }
-        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, E] · [E, V] → [B, T, V]
+        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, V]
         Ok(Prediction { logits, weights })
     }
     // ANCHOR_END: forward
@@ -233,7 +236,8 @@ impl Transformer {
                 });
             }
         };
-        let tokens = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?; // [B, T, E]
+        let table = &self.embedding; // [V, E]
+        let tokens = Tensor::f_embedding(table, tokens, -1, false, false)?; // [B, T, E]
         let scale = match self.config.positions {
             Positions::Learned => 1.0,
             // Sines are of size 1; the paper makes the tokens as large by √E.
@@ -282,17 +286,41 @@ mod tests {
     }
 
     #[test]
-    fn phonemes_cannot_see_the_phonemes_after_them_and_letters_see_no_phoneme() {
+    fn the_future_cannot_leak_through_the_stack_in_training_or_evaluation() {
+        let lengths = Tensor::from_slice(&[8i64, 6]);
+        let mask =
+            prefix_decoder_mask(&lengths, &Tensor::from_slice(&[4i64, 2]), 8).unwrap();
+        for norm in [NormPlacement::Pre, NormPlacement::Post] {
+            let config = TransformerConfig { norm, ..TransformerConfig::new(69) };
+            let (_store, model) = model(&config.with_width(16));
+            for rate in [0.0, 0.3] {
+                let [a, b] = [30i64, 60].map(|last| {
+                    let word = Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]);
+                    let tokens = Tensor::stack(&[&word, &word], 0); // [B = 2, T = 8]
+                    let dropout = Dropout::new(rate, 5).unwrap();
+                    model.forward(&tokens, Some(&mask), &dropout).unwrap().logits
+                });
+                // Of the second sequence, what was changed is padding.
+                assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6), "{norm:?}, {rate}");
+                assert_ne!(a.narrow(1, 6, 1), b.narrow(1, 6, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn letters_see_each_other_both_ways_and_no_phoneme() {
         let (_store, model) =
             model(&TransformerConfig::new(69).with_blocks(2).with_width(16));
-        let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 8).unwrap();
-        let [a, b] = [30i64, 60].map(|last| {
-            let tokens =
-                Tensor::from_slice(&[4i64, 5, 6, 1, 40, 41, last, last]).unsqueeze(0);
+        let mask = Mask::prefix(&Tensor::from_slice(&[4i64]), 6).unwrap();
+        let read = |tokens: [i64; 6]| {
+            let tokens = Tensor::from_slice(&tokens).unsqueeze(0);
             model.forward(&tokens, Some(&mask), &Dropout::off()).unwrap().logits
-        });
-        assert_eq!(a.narrow(1, 0, 6), b.narrow(1, 0, 6));
-        assert_ne!(a.narrow(1, 6, 1), b.narrow(1, 6, 1));
+        };
+        let word = read([4, 5, 6, 1, 40, 41]);
+        let other_letter = read([4, 5, 7, 1, 40, 41]);
+        let other_phoneme = read([4, 5, 6, 1, 50, 41]);
+        assert_ne!(word.get(0).get(0), other_letter.get(0).get(0));
+        assert_eq!(word.narrow(1, 0, 4), other_phoneme.narrow(1, 0, 4));
     }
 
     #[test]

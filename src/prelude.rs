@@ -12,6 +12,8 @@ pub use crate::error::{Error, Result};
 pub use crate::feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use crate::linear::{LayerNorm, Linear};
 pub use crate::mask::Mask;
-pub use crate::model::{Positions, Prediction, Transformer, TransformerConfig};
+pub use crate::model::{
+    prefix_decoder_mask, sinusoids, Positions, Prediction, Transformer, TransformerConfig,
+};
 pub use crate::multi_head::{concatenate_heads, MultiHead, MultiHeadConfig};
 pub use crate::worked_example::Tough;

@@ -7,6 +7,7 @@
 mod common;
 
 mod attention;
+mod block;
 mod feed_forward;
 mod fixture;
 mod multi_head;
