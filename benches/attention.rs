@@ -166,12 +166,13 @@ fn peak_resident() -> Outcome<u64> {
 fn cost_figure() -> Outcome<Chart> {
     let time = panel("Time of one call", "milliseconds", median_time)?;
     let memory = panel("Memory added by one call", "MiB at the peak", peak_memory)?;
+    let environment = Environment::detect();
     let description = format!(
         "{} {} Measured on {}, {THREADS} threads, libtorch {}, float32, {HEADS} heads of width {WIDTH}, no mask.",
         time.description,
         memory.description,
-        processor(),
-        Environment::detect().libtorch,
+        environment.processor,
+        environment.libtorch,
     );
     Ok(Chart::Panels(Panels {
         title: "What attention costs as the sequence grows".into(),
@@ -209,14 +210,4 @@ fn panel(
         series,
         references: Vec::new(),
     })
-}
-
-/// What Linux calls the processor.
-fn processor() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split_once(':'));
-    model.map_or("an unnamed processor", |(_, name)| name.trim()).to_owned()
 }

@@ -6,23 +6,26 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use cargo_metadata::{MetadataCommand, Package};
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build");
     println!("cargo:rustc-env=TARGET={}", env::var("TARGET")?);
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    copy_dictionary(&root, &out)?;
+    let packages = packages(&root)?;
+    copy_dictionary(&packages, &out)?;
+    println!("cargo:rustc-env=TCH_VERSION={}", package(&packages, "tch")?.version);
     link_libtorch()?;
     test_snippets(&root, &out)
 }
 
-/// Copies the pronouncing dictionary out of the package that cargo has fetched with it.
+/// The packages that this one is made of.
 ///
-/// To say where that is, cargo wants every package at hand, also those that are for tests only. If one is missing, it
-/// may fetch it.
-fn copy_dictionary(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+/// To name them, cargo wants every one at hand, also those that are for tests only. If one is missing, it may fetch it.
+fn packages(root: &Path) -> Result<Vec<Package>, Box<dyn Error>> {
     let metadata = |options: &[&str]| {
-        cargo_metadata::MetadataCommand::new()
+        MetadataCommand::new()
             .manifest_path(root.join("Cargo.toml"))
             .other_options(options.iter().copied().map(String::from).collect::<Vec<_>>())
             .exec()
@@ -31,11 +34,22 @@ fn copy_dictionary(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let here = ["--locked", "--filter-platform", &target];
     let metadata =
         metadata(&[&here[..], &["--offline"]].concat()).or_else(|_| metadata(&here))?;
-    let package = metadata
-        .packages
-        .iter()
-        .find(|package| package.name.as_str() == "cmudict-fast")
-        .ok_or("the package cmudict-fast, which carries the dictionary, is not among the dependencies")?;
+    Ok(metadata.packages)
+}
+
+/// The package of that name.
+fn package<'a>(
+    packages: &'a [Package],
+    name: &str,
+) -> Result<&'a Package, Box<dyn Error>> {
+    let found = packages.iter().find(|package| package.name.as_str() == name);
+    Ok(found
+        .ok_or_else(|| format!("the package {name} is not among the dependencies"))?)
+}
+
+/// Copies the pronouncing dictionary out of the package that carries it.
+fn copy_dictionary(packages: &[Package], out: &Path) -> Result<(), Box<dyn Error>> {
+    let package = package(packages, "cmudict-fast")?;
     let dictionary =
         package.manifest_path.with_file_name("resources").join("cmudict.dict");
     fs::copy(&dictionary, out.join("cmudict.dict")).map_err(|error| {

@@ -89,7 +89,7 @@ pub enum Error {
     },
 
     /// The device that was asked for is not there.
-    #[error("device `{device}` is not available: {reason}")]
+    #[error("device `{device}` is not available: {reason}; `--device cpu` always is")]
     Device {
         /// The device as it was asked for.
         device: String,

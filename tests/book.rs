@@ -99,6 +99,20 @@ fn a_vanished_anchor_fails() {
     assert_eq!(missing[0], "page.md: {{#include ../src/gone.rs}}: there is no such file");
 }
 
+#[test]
+fn chapter_2_says_what_every_dependency_is_for() {
+    let manifest = read(root().join("Cargo.toml"));
+    let page = read(root().join("book/ch02_environment.md"));
+    let sections =
+        manifest.split("\n[").filter(|section| section.contains("dependencies]"));
+    let lines: Vec<&str> = sections.flat_map(|section| section.lines().skip(1)).collect();
+    let named: Vec<_> = lines.iter().filter_map(|line| line.split_once(" = ")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for (package, _) in named {
+        assert!(page.contains(&format!("`{package}`")), "{package} is not on the page");
+    }
+}
+
 /// The numbers in a text that have two decimals or more, with how many they have.
 fn decimals(text: &str) -> Vec<(f64, i32)> {
     let number = Regex::new(r"\d+\.(\d{2,})").unwrap();

@@ -1,5 +1,7 @@
 //! What PyTorch was given and what it gave back, as the scripts in `tests/fixtures/` saved it.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -52,6 +54,11 @@ impl Fixture {
             .unwrap_or_else(|| panic!("the fixture has no tensor `{name}`"))
     }
 
+    /// The names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// The names of all cases: what stands before `/<result>` in the names of its tensors.
     pub fn cases(&self, result: &str) -> Vec<&str> {
         let ending = format!("/{result}");
@@ -79,7 +86,8 @@ pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor) {
 
 /// `max |ours − theirs| / max |theirs|`, or the plain difference where theirs is zero throughout.
 fn relative_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
-    let difference = (ours - theirs).abs().max().double_value(&[]);
+    let [ours, theirs] = [ours, theirs].map(|tensor| tensor.to_kind(Kind::Double));
+    let difference = (ours - &theirs).abs().max().double_value(&[]);
     let scale = theirs.abs().max().double_value(&[]);
     if scale == 0.0 {
         difference

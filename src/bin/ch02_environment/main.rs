@@ -1,0 +1,105 @@
+//! Chapter 2, the environment: `cargo run --bin ch02_environment`.
+
+mod phrasebook;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Parser;
+use phrasebook::{phrasebook, Inputs, Phrase};
+use self_attention::environment::{DeviceChoice, Environment};
+use self_attention::prelude::*;
+use serde::Deserialize;
+
+/// Says what this program runs on, and prints everything that chapter 2 shows.
+#[derive(Parser)]
+struct Arguments {
+    /// Print what this program runs on as JSON, and nothing else.
+    #[arg(long)]
+    json: bool,
+
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    device: DeviceChoice,
+
+    /// Draw the chapter's figures into this folder instead. It has none.
+    #[arg(long, value_name = "FOLDER")]
+    figures: Option<PathBuf>,
+}
+
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    if arguments.figures.is_some() {
+        return Ok(());
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&Environment::detect())?);
+        return Ok(());
+    }
+    println!("== here ==");
+    println!("{}", Environment::detect());
+    println!("\na model on the device: {}", first_step(arguments.device.device()?)?);
+
+    let measured: Measured = serde_json::from_str(include_str!("measured.json"))?;
+    println!("\n== q1_report ==\n{}", measured.environment);
+    phrasebook().iter().try_for_each(print_phrases)?;
+    print_measured(&measured);
+    Ok(())
+}
+
+/// Makes a small model and a batch on a device, and lets the one read the other.
+// ANCHOR: first_step
+fn first_step(device: Device) -> Result<String> {
+    let store = nn::VarStore::new(device); // the parameters live here …
+    let model = TransformerConfig::new(69).with_blocks(1).init(&store.root())?;
+    let tokens = Tensor::from_slice2(&[[23i64, 18, 24, 10, 11]]) // … and the batch is made on the CPU
+        .to_device(device); // [B = 1, T = 5]
+    let logits = model.forward(&tokens, None, &Dropout::off())?.logits; // [B, T, V]
+    Ok(format!("logits {:?} on {:?}", logits.size(), logits.device()))
+}
+// ANCHOR_END: first_step
+
+/// Prints rows as a table of Markdown, with what each gives.
+fn print_phrases((section, phrases): &phrasebook::Section) -> Result<()> {
+    println!("\n== {section} ==\n| Python | Rust | gives |\n|---|---|---|");
+    for Phrase { python, rust, run } in phrases {
+        let cell = |text: &str| format!("`{}`", text.replace('|', "\\|"));
+        let python: Vec<_> = python.lines().map(cell).collect();
+        let given = run(Inputs::new())?;
+        let given = match given.kind() {
+            _ if given.dim() > 0 => format!("{:?}", given.size()),
+            Kind::Bool => (given.int64_value(&[]) != 0).to_string(),
+            Kind::Int64 => given.int64_value(&[]).to_string(),
+            _ => format!("{:.2}", given.double_value(&[])),
+        };
+        let rust: Vec<_> = rust.split_whitespace().collect(); // a long one is broken over lines
+        println!("| {} | {} | `{given}` |", python.join("<br>"), cell(&rust.join(" ")));
+    }
+    Ok(())
+}
+
+/// What `cargo bench --bench devices` has measured.
+#[derive(Deserialize)]
+struct Measured {
+    environment: Environment,
+    rows: Vec<Row>,
+}
+
+/// How long one piece of work took on one device.
+#[derive(Deserialize)]
+struct Row {
+    work: String,
+    device: String,
+    milliseconds: f64,
+}
+
+fn print_measured(Measured { environment, rows }: &Measured) {
+    println!(
+        "\n== q3_devices ==\non {}, {} threads",
+        environment.processor, environment.threads
+    );
+    println!("{:<44}{:<8}milliseconds", "work", "device");
+    for Row { work, device, milliseconds } in rows {
+        println!("{work:<44}{device:<8}{milliseconds:>12.2}");
+    }
+}
