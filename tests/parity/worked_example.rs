@@ -1,9 +1,7 @@
 //! Chapter 1.
 
 use self_attention::prelude::*;
-use self_attention::worked_example::{
-    matrix, KEY_WEIGHT, QUERY_WEIGHT, VALUE_WEIGHT,
-};
+use self_attention::worked_example::{matrix, KEY_WEIGHT, QUERY_WEIGHT, VALUE_WEIGHT};
 
 use crate::fixture::{assert_close, Fixture};
 
