@@ -89,6 +89,26 @@ mod tests {
     }
 
     #[test]
+    fn no_word_stands_on_two_sides() {
+        let dictionary = Dictionary::embedded().unwrap();
+        let vocabulary = Vocabulary::new();
+        let words = |examples: Vec<Example>| -> HashSet<Vec<i64>> {
+            examples
+                .iter()
+                .map(|example| example.tokens[..example.prefix].to_vec())
+                .collect()
+        };
+        let [mut train, validation, test] =
+            [Split::Train, Split::Validation, Split::Test]
+                .map(|split| words(examples(&dictionary, &vocabulary, split).unwrap()));
+        train.extend(words(common_examples(&dictionary, &vocabulary).unwrap()));
+        assert!(train.is_disjoint(&validation));
+        assert!(train.is_disjoint(&test));
+        assert!(validation.is_disjoint(&test));
+        assert_eq!(train.len() + validation.len() + test.len(), dictionary.len());
+    }
+
+    #[test]
     fn every_pronunciation_is_an_example_on_exactly_one_side() {
         let dictionary = Dictionary::embedded().unwrap();
         let vocabulary = Vocabulary::new();
