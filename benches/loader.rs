@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! cargo bench --bench loader
-//! SAVE_FIGURE=1 cargo bench --bench loader     also measures both in turns and draws figures/ch03_loader
+//! SAVE_FIGURE=1 cargo bench --bench loader     also measures both in turns and draws figures/ch03_loader (Linux)
 //! ```
 //!
 //! Every twentieth training example, one thread for the batches and one for everything else. Throughput counts
-//! batches. The figure shows ratios, each of two epochs that ran one right after the other: they depend less on the
-//! machine, and on what else it does, than the times do.
+//! batches. The figure (Linux) shows ratios of processor time, each of epochs that ran one right after the other: they
+//! depend less on the machine, and on what else it does, than times on a clock.
 
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use self_attention::data::examples;
@@ -25,6 +25,9 @@ const BUDGETS: [usize; 4] = [512, 1024, 2048, 4096];
 
 /// How many pairs of epochs each ratio of the figure comes from.
 const ROUNDS: u64 = 7;
+
+/// How many epochs are timed at once, for each work: a second or so.
+const EPOCHS: [u64; 2] = [100, 1];
 
 type Outcome<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -94,16 +97,19 @@ impl Bench {
         Ok(())
     }
 
-    /// How many times as fast an epoch is in buckets: the median over rounds, and how far the rounds lie from it.
-    fn ratio(&self, budget: usize, work: Work) -> Result<(f64, f64)> {
+    /// How many times the processor time of an epoch in buckets one without them takes: the median over rounds, and
+    /// half the range that the middle half of the rounds covers.
+    fn ratio(&self, budget: usize, work: Work, epochs: u64) -> Outcome<(f64, f64)> {
         let loaders = [self.loader(budget, false)?, self.loader(budget, true)?];
         let mut ratios = Vec::new();
         for round in 0..ROUNDS {
             let mut seconds = [0.0; 2];
             for (loader, seconds) in loaders.iter().zip(&mut seconds) {
-                let start = Instant::now();
-                self.epoch(loader, round, work)?;
-                *seconds = start.elapsed().as_secs_f64();
+                let start = processor_seconds()?;
+                for epoch in 0..epochs {
+                    self.epoch(loader, round * epochs + epoch, work)?;
+                }
+                *seconds = processor_seconds()? - start;
             }
             ratios.push(seconds[0] / seconds[1]);
         }
@@ -125,30 +131,26 @@ impl Bench {
         Ok(shuffled / buckets)
     }
 
-    fn figure(&self) -> Result<Chart> {
+    fn figure(&self) -> Outcome<Chart> {
         let counted: Result<Vec<_>> = BUDGETS
             .iter()
             .map(|&budget| Ok((budget as f64, self.positions(budget)?)))
             .collect();
         let mut series = vec![Series::new("positions, counted", counted?).with_dashes()];
-        for (name, work) in WORK
-            .into_iter()
-            .zip(["time, loader alone", "time, with a model"])
-            .map(|(work, name)| (name, work.1))
-        {
+        for ((name, work), epochs) in WORK.into_iter().zip(EPOCHS) {
             println!("{name}");
             let (mut points, mut spread) = (Vec::new(), Vec::new());
             for budget in BUDGETS {
-                let (ratio, range) = self.ratio(budget, work)?;
+                let (ratio, range) = self.ratio(budget, work, epochs)?;
                 points.push((budget as f64, ratio));
                 spread.push(range);
             }
-            series.push(Series::new(name, points).with_spread(spread));
+            series.push(Series::new(format!("time, {name}"), points).with_spread(spread));
         }
         Ok(Chart::Curves(Curves {
             title: "An epoch without buckets, divided by one with them".into(),
             description: "Three lines against the positions of a batch, from 512 to 4096: how many times as many positions, \
-                          how many times the time of the loader alone, and of the loader with a model of one block."
+                          how many times the processor time of the loader alone, and of the loader with a model of one block."
                 .into(),
             x_axis: Axis::log("positions of a batch at most"),
             y_axis: Axis::linear("times as much").with_include([1.0]),
@@ -156,6 +158,16 @@ impl Bench {
             references: Vec::new(),
         }))
     }
+}
+
+/// The time that processors have spent on this program, in all its threads, as Linux counts it.
+fn processor_seconds() -> Outcome<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/self/stat")?;
+    // In user mode and in the kernel: fields 14 and 15, counted from 1, and the name is the second.
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<std::result::Result<f64, _>>()? / TICKS_PER_SECOND)
 }
 
 fn main() -> Outcome<()> {

@@ -193,9 +193,9 @@ impl Loader {
 // ANCHOR: batches
 /// The batches of one epoch. After an error it is at its end.
 ///
-/// A thread collates the next batches while the model works on the present one. The channel between them
-/// holds a few batches and no more, so a fast thread waits instead of filling the memory. Dropping this
-/// before its end stops the thread and waits for it.
+/// A thread collates the next batches while the model works on the present one. The channel
+/// between them holds a few batches and no more, so a fast thread waits instead of filling
+/// the memory. Dropping this before its end stops the thread and waits for it.
 pub struct Batches {
     source: Source,
     left: usize,

@@ -52,8 +52,8 @@ const COMMON_WORDS: &str = include_str!("common_words.txt");
 // ANCHOR: common_examples
 /// The training sequences of the commonest words.
 ///
-/// In a dictionary *though* stands once, like any surname. But it is the common words whose spelling follows no rule, and
-/// a reader meets them every day. Given to the model several times an epoch, they make up for that.
+/// In a dictionary *though* stands once, like any surname, and a reader meets it every day.
+/// Given to the model several times an epoch, such words weigh more.
 ///
 /// # Errors
 /// As [`examples`].

@@ -7,4 +7,5 @@
 mod common;
 
 mod attention;
+mod data;
 mod fixture;
