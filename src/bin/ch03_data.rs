@@ -170,7 +170,7 @@ fn question_5(
         *ways.entry(entry.pronunciations.len()).or_insert(0) += 1;
     }
     for (ways, words) in ways {
-        println!("  words with {ways}            {words:>7}");
+        println!("  words with {ways} of them    {words:>7}");
     }
     for entry in ["cough", "tomato"].into_iter().filter_map(|word| dictionary.get(word)) {
         println!("{:<10} {:?}", entry.word, entry.pronunciations);
