@@ -26,8 +26,8 @@ const BUDGETS: [usize; 4] = [512, 1024, 2048, 4096];
 /// How many pairs of epochs each ratio of the figure comes from.
 const ROUNDS: u64 = 7;
 
-/// How many epochs are timed at once, for each work: a second or so.
-const EPOCHS: [u64; 2] = [100, 1];
+/// How many epochs are timed at once, for each work: about a second.
+const EPOCHS: [u64; 2] = [500, 1];
 
 type Outcome<T> = std::result::Result<T, Box<dyn Error>>;
 
