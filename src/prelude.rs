@@ -7,6 +7,11 @@ pub use crate::attention::{
     weighted_average, Attended,
 };
 pub use crate::block::{Block, BlockConfig, NormPlacement};
+pub use crate::data::batch::{Batch, Example, IGNORED};
+pub use crate::data::cmudict::{Dictionary, Phoneme};
+pub use crate::data::loader::{Loader, LoaderConfig};
+pub use crate::data::split::Split;
+pub use crate::data::vocabulary::Vocabulary;
 pub use crate::dropout::Dropout;
 pub use crate::error::{Error, Result};
 pub use crate::feed_forward::{Activation, FeedForward, FeedForwardConfig};

@@ -15,8 +15,8 @@ use serde_json::Value;
 /// How much a number may differ between machines, relative to the larger of the two, or to one if both are smaller.
 const TOLERANCE: f64 = 1e-3;
 
-/// What is made by a command of its own: `SAVE_FIGURE=1 cargo bench --bench attention`.
-const MEASURED: [&str; 1] = ["ch04_cost"];
+/// What is made by a command of its own: `SAVE_FIGURE=1 cargo bench --bench attention`, or `loader`.
+const MEASURED: [&str; 2] = ["ch03_loader", "ch04_cost"];
 
 /// What differs between two JSON values, if anything does: the first place, and both sides.
 fn difference(saved: &Value, fresh: &Value, place: &str) -> Option<String> {

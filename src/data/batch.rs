@@ -42,7 +42,8 @@ impl Example {
     /// The sequence of a word and a pronunciation.
     ///
     /// # Errors
-    /// [`Error::EmptyWord`], [`Error::UnknownSymbol`], or [`Error::Input`] if there is no phoneme.
+    /// [`Error::EmptyWord`], [`Error::UnknownSymbol`], or [`Error::Input`] if there is no
+    /// phoneme.
     pub fn new(
         vocabulary: &Vocabulary,
         word: &str,
@@ -62,7 +63,7 @@ impl Example {
         Ok(Self { tokens, prefix })
     }
 
-    /// How many positions it takes in a batch: all tokens but the last, which is only ever a target.
+    /// How many positions it takes in a batch: all tokens but the last, only ever a target.
     pub fn positions(&self) -> usize {
         self.tokens.len().saturating_sub(1)
     }
@@ -113,13 +114,14 @@ impl Batch {
                 (row * columns, sequence.len().saturating_sub(1), *prefix);
             if prefix == 0 || prefix > tokens_in {
                 let problem = format!(
-                    "row {row} has {} tokens and a prefix of {prefix}; the prefix must leave out at least one",
+                    "row {row} has {} tokens and a prefix of {prefix}; \
+                     the prefix must leave out at least one",
                     sequence.len()
                 );
                 return Err(Error::input("batch", problem));
             }
             tokens[start..start + tokens_in].copy_from_slice(&sequence[..tokens_in]);
-            // The <sep>, the last token of the prefix, is the first that has an answer: the first phoneme.
+            // The <sep>, last of the prefix, is the first with an answer: the first phoneme.
             targets[start + prefix - 1..start + tokens_in]
                 .copy_from_slice(&sequence[prefix..]);
         }

@@ -93,7 +93,7 @@ impl FromStr for Phoneme {
 pub struct Entry {
     /// The word, in the letters a–z and the apostrophe.
     pub word: String,
-    /// Its pronunciations, all different, the most common first. There is at least one.
+    /// Its pronunciations, all different, in the order of the file. There is at least one.
     pub pronunciations: Vec<Vec<Phoneme>>,
 }
 // ANCHOR_END: entry
@@ -139,20 +139,24 @@ impl Dictionary {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut places = HashMap::new();
-        let mut keys = HashSet::new();
+        let mut lines = HashMap::new();
         let mut skipped = HashSet::new();
 
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let malformed =
                 |problem: String| Error::DictionaryLine { line: index + 1, problem };
-            let line = std::str::from_utf8(bytes)
-                .map_err(|_| malformed("not UTF-8 text".into()))?;
+            let line = std::str::from_utf8(bytes).map_err(|error| {
+                let byte = error.valid_up_to() + 1;
+                malformed(format!(
+                    "byte {byte} is not UTF-8 text; save the file as UTF-8"
+                ))
+            })?;
             let Some((key, phonemes)) = parse_line(line).map_err(malformed)? else {
                 continue;
             };
-            if !keys.insert(key) {
+            if let Some(earlier) = lines.insert(key, index + 1) {
                 return Err(malformed(format!(
-                    "`{key}` stands on an earlier line already"
+                    "`{key}` stands on line {earlier} already; give it another number"
                 )));
             }
 
@@ -285,20 +289,19 @@ mod tests {
 
     #[test]
     fn a_malformed_line_is_named() {
-        assert_eq!(problem(b"a AH0\n\xff T"), "dictionary, line 2: not UTF-8 text");
+        assert!(
+            problem(b"a AH0\nb\xff T").starts_with("dictionary, line 2: byte 2 is not")
+        );
         assert!(
             problem(b"a AH0\nb").starts_with("dictionary, line 2: `b` has no phonemes")
         );
         assert!(problem(b"b # T").starts_with("dictionary, line 1: `b` has no phonemes"));
         assert!(problem(b"b XX1")
             .starts_with("dictionary, line 1: `b`: phoneme: `XX` is not one of"));
-        assert_eq!(
-            problem(b"b B\na EY1\nb IY1"),
-            "dictionary, line 3: `b` stands on an earlier line already"
-        );
-        assert!(
-            problem(b"b B\nb(2) B IY1\nb(2) B IY1").contains("line 3: `b(2)` stands on")
-        );
+        assert!(problem(b"b B\na EY1\nb IY1")
+            .starts_with("dictionary, line 3: `b` stands on line 1 already"));
+        assert!(problem(b"b B\nb(2) B IY1\nb(2) B IY1")
+            .contains("line 3: `b(2)` stands on line 2"));
     }
 
     #[test]
@@ -316,6 +319,21 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = Dictionary::parse(&bytes);
+        }
+
+        #[test]
+        fn a_broken_line_among_good_ones_is_reported_by_its_own_number(
+            before in 0_usize..20,
+            after in 0_usize..20,
+            broken in prop::sample::select(vec![&b"x"[..], b"x XX", b"x # T", b"\xc3 T", b"w0 T"]),
+        ) {
+            let mut lines: Vec<_> = (0..before + after).map(|n| format!("w{n} T AH1 F").into_bytes()).collect();
+            lines.insert(before, broken.to_vec());
+            let broken_line = if broken == b"w0 T" { (before + 1).max(2) } else { before + 1 };
+            prop_assume!(broken != b"w0 T" || before + after > 0);
+            let start = format!("dictionary, line {broken_line}: ");
+            let problem = problem(&lines.join(&b'\n'));
+            prop_assert!(problem.starts_with(&start), "{}", problem);
         }
 
         #[test]

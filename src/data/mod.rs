@@ -52,8 +52,8 @@ const COMMON_WORDS: &str = include_str!("common_words.txt");
 // ANCHOR: common_examples
 /// The training sequences of the commonest words.
 ///
-/// In a dictionary *though* stands once, like any surname. But it is the common words whose spelling follows no rule, and
-/// a reader meets them every day. Given to the model several times an epoch, they make up for that.
+/// In a dictionary *though* stands once, like any surname, and a reader meets it every day.
+/// Given to the model several times an epoch, such words weigh more.
 ///
 /// # Errors
 /// As [`examples`].
@@ -86,6 +86,26 @@ mod tests {
         let common = common_examples(&dictionary, &vocabulary).unwrap();
         assert!(common.iter().all(|example| training.contains(&example.tokens)));
         assert!(common.len() > 1800 && common.len() < 2600, "{}", common.len());
+    }
+
+    #[test]
+    fn no_word_stands_on_two_sides() {
+        let dictionary = Dictionary::embedded().unwrap();
+        let vocabulary = Vocabulary::new();
+        let words = |examples: Vec<Example>| -> HashSet<Vec<i64>> {
+            examples
+                .iter()
+                .map(|example| example.tokens[..example.prefix].to_vec())
+                .collect()
+        };
+        let [mut train, validation, test] =
+            [Split::Train, Split::Validation, Split::Test]
+                .map(|split| words(examples(&dictionary, &vocabulary, split).unwrap()));
+        train.extend(words(common_examples(&dictionary, &vocabulary).unwrap()));
+        assert!(train.is_disjoint(&validation));
+        assert!(train.is_disjoint(&test));
+        assert!(validation.is_disjoint(&test));
+        assert_eq!(train.len() + validation.len() + test.len(), dictionary.len());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod common;
 
 mod attention;
 mod block;
+mod data;
 mod feed_forward;
 mod fixture;
 mod multi_head;
