@@ -65,7 +65,8 @@ pub fn problems(root: &Path) -> Result<Vec<String>, Box<dyn Error>> {
             if let Some(anchor) = include.get(2).map(|anchor| anchor.as_str()) {
                 let stands = |mark: &str| {
                     included.lines().any(|line| {
-                        line.trim_end().ends_with(&format!("{mark}: {anchor}"))
+                        let line = line.trim_end().trim_end_matches(" -->"); // in a page it is a comment
+                        line.ends_with(&format!("{mark}: {anchor}"))
                     })
                 };
                 if !stands("ANCHOR") || !stands("ANCHOR_END") {

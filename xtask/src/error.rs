@@ -161,3 +161,33 @@ pub fn megabytes(bytes: u64) -> String {
         mega => format!("{:.1} GB", mega as f64 / 1000.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_appendix_shows_messages_as_they_are_printed() {
+        let page =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../book/appendix_troubleshooting.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for error in [
+            Error::NoPython { tried: "python3 and python".into() },
+            Error::NoPip { python: "python3".into() },
+            Error::NoCompiler { tried: "c++".into() },
+            Error::NoNetwork { what: format!("libtorch {VERSION}") },
+            Error::WrongVersion {
+                origin: "LIBTORCH",
+                path: "/opt/libtorch".into(),
+                found: "2.12.0".into(),
+            },
+            Error::NoTorchInPython { python: "python3".into() },
+            Error::PortInUse { port: 3000, free: 3001 },
+        ] {
+            assert!(
+                page.contains(&format!("error: {error}\n")),
+                "not on the page:\nerror: {error}"
+            );
+        }
+    }
+}

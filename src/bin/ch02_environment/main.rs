@@ -42,7 +42,11 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
 
     let measured: Measured = serde_json::from_str(include_str!("measured.json"))?;
     println!("\n== q1_report ==\n{}", measured.environment);
-    phrasebook().iter().try_for_each(print_phrases)?;
+    for (section, phrases) in phrasebook() {
+        print_phrases(section, &phrases)?;
+    }
+    let phrases: Vec<_> = phrasebook().into_iter().flat_map(|(_, rows)| rows).collect();
+    print_phrases("phrasebook", &phrases)?;
     print_measured(&measured);
     Ok(())
 }
@@ -60,7 +64,7 @@ fn first_step(device: Device) -> Result<String> {
 // ANCHOR_END: first_step
 
 /// Prints rows as a table of Markdown, with what each gives.
-fn print_phrases((section, phrases): &phrasebook::Section) -> Result<()> {
+fn print_phrases(section: &str, phrases: &[Phrase]) -> Result<()> {
     println!("\n== {section} ==\n| Python | Rust | gives |\n|---|---|---|");
     for Phrase { python, rust, run } in phrases {
         let cell = |text: &str| format!("`{}`", text.replace('|', "\\|"));
