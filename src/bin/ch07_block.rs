@@ -7,7 +7,9 @@ use self_attention::data::vocabulary::Vocabulary;
 use self_attention::prelude::*;
 use self_attention::training::checkpoint::Checkpoint;
 use self_attention::visualization::table::matrix;
-use self_attention::visualization::{Axis, Chart, Curves, Heatmap, Panels, Series};
+use self_attention::visualization::{
+    Arrow, Axis, Chart, Curves, Diagram, Heatmap, Node, Panels, Series,
+};
 use self_attention::worked_example::{EMBEDDINGS, FEATURES, LETTERS};
 use tch::no_grad;
 
@@ -30,6 +32,7 @@ const GIVEN: i64 = 6;
 fn main() -> Result<()> {
     tch::set_num_threads(1); // sums in the same order on every machine
     if let Some(folder) = Arguments::parse().figures {
+        norms_figure().save(&folder, "ch07_norms")?;
         gradient_figure()?.save(&folder, "ch07_gradients")?;
         sinusoid_figure()?.save(&folder, "ch07_sinusoids")?;
         let shipped = Checkpoint::read(Path::new(SHIPPED))?;
@@ -394,6 +397,53 @@ fn mean<'a>(lists: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
 
 /// What a line is drawn through.
 type Points = Vec<(f64, f64)>;
+
+/// Both ways to put a block together, side by side.
+fn norms_figure() -> Chart {
+    // The parts from top to bottom, and the places between which `x` goes past a sub-layer.
+    let block =
+        |title: &str, description: &str, parts: [&str; 7], past: [(usize, usize); 2]| {
+            let node = |(row, part): (usize, &&str)| Node {
+                series: ["attention", "feed-forward"]
+                    .iter()
+                    .position(|sub_layer| sub_layer == part),
+                ..Node::new(row.to_string(), [*part], (row, 0))
+            };
+            let through = (1..parts.len()).map(|row| (row - 1, row));
+            let arrow =
+                |(from, to): (usize, usize)| Arrow::new(from.to_string(), to.to_string());
+            Chart::Diagram(Diagram {
+                title: title.into(),
+                description: description.into(),
+                columns: 1,
+                nodes: parts.iter().enumerate().map(node).collect(),
+                arrows: through.chain(past).map(arrow).collect(),
+            })
+        };
+    Chart::Panels(Panels {
+        title: "A block, with its norms in either place".into(),
+        description: "Two columns of boxes. On the left, pre-norm, both norms lie beside the way from x to the end. On the \
+                      right, post-norm, the way leads through them."
+            .into(),
+        columns: 2,
+        panels: vec![
+            block(
+                "pre-norm",
+                "x, norm, attention, plus, norm, feed-forward, plus. x goes past norm and attention to the first plus, \
+                 and that past norm and feed-forward to the second.",
+                ["x", "norm", "attention", "+", "norm", "feed-forward", "+"],
+                [(0, 3), (3, 6)],
+            ),
+            block(
+                "post-norm",
+                "x, attention, plus, norm, feed-forward, plus, norm. x goes past attention to the first plus, and the \
+                 first norm past feed-forward to the second plus.",
+                ["x", "attention", "+", "norm", "feed-forward", "+", "norm"],
+                [(0, 2), (3, 5)],
+            ),
+        ],
+    })
+}
 
 fn gradient_figure() -> Result<Chart> {
     let stacks = |norm| {
