@@ -89,8 +89,8 @@ impl MultiHead {
     pub fn new(input: Linear, output: Linear, heads: i64) -> Result<Self> {
         let width = output.weight.size().first().copied().unwrap_or(0); // E
         check_heads(width, heads)?;
-        check_weight(&output, "multi-head: output weight", [width, width])?;
-        check_weight(&input, "multi-head: input weight", [3 * width, width])?;
+        check_shapes(&output, "multi-head: output projection", [width, width])?;
+        check_shapes(&input, "multi-head: input projection", [3 * width, width])?;
         Ok(Self { input, output, heads })
     }
 
@@ -158,11 +158,20 @@ impl MultiHead {
     // ANCHOR_END: split_heads
 }
 
-/// Refuses a linear layer whose weight has another shape.
-fn check_weight(layer: &Linear, what: &'static str, shape: [i64; 2]) -> Result<()> {
-    let found = layer.weight.size();
-    if found != shape {
-        return Err(Error::Shape { what, expected: format!("{shape:?}"), found });
+/// Refuses a linear layer whose weight or bias has another shape.
+fn check_shapes(layer: &Linear, what: &'static str, weight: [i64; 2]) -> Result<()> {
+    let bias = layer.bias.as_ref().map(Tensor::size);
+    for (expected, found) in [
+        (weight.to_vec(), Some(layer.weight.size())),
+        (vec![weight[0]], bias), // a single number would be broadcast without complaint
+    ] {
+        match found {
+            Some(found) if found != expected => {
+                let expected = format!("{expected:?}");
+                return Err(Error::Shape { what, expected, found });
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -263,9 +272,14 @@ mod tests {
             bias: None,
         };
         assert!(MultiHead::new(zeros(&[24, 8]), zeros(&[8, 8]), 2).is_ok());
+        let bias = Some(Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+        let narrow =
+            MultiHead::new(zeros(&[24, 8]), Linear { bias, ..zeros(&[8, 8]) }, 2);
+        let message = "multi-head: output projection: expected [8], found [1]";
+        assert_eq!(narrow.unwrap_err().to_string(), message);
         for (input, output, message) in [
-            (&[8, 24][..], &[8, 8][..], "multi-head: input weight: expected [24, 8]"),
-            (&[24, 8], &[8, 4], "multi-head: output weight: expected [8, 8]"),
+            (&[8, 24][..], &[8, 8][..], "multi-head: input projection: expected [24, 8]"),
+            (&[24, 8], &[8, 4], "multi-head: output projection: expected [8, 8]"),
             (&[24, 8], &[], "width = 0"),
         ] {
             let error = MultiHead::new(zeros(input), zeros(output), 2).unwrap_err();
