@@ -398,47 +398,48 @@ fn mean<'a>(lists: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
 /// What a line is drawn through.
 type Points = Vec<(f64, f64)>;
 
-/// Both ways to put a block together, side by side.
+/// Both ways to put a block together, side by side: the way of `x` on the left of each, the sub-layers beside it.
 fn norms_figure() -> Chart {
-    // The parts from top to bottom, and the places between which `x` goes past a sub-layer.
-    let block =
-        |title: &str, description: &str, parts: [&str; 7], past: [(usize, usize); 2]| {
-            let node = |(row, part): (usize, &&str)| Node {
-                series: ["attention", "feed-forward"]
-                    .iter()
-                    .position(|sub_layer| sub_layer == part),
-                ..Node::new(row.to_string(), [*part], (row, 0))
-            };
-            let through = (1..parts.len()).map(|row| (row - 1, row));
-            let arrow =
-                |(from, to): (usize, usize)| Arrow::new(from.to_string(), to.to_string());
-            Chart::Diagram(Diagram {
-                title: title.into(),
-                description: description.into(),
-                columns: 1,
-                nodes: parts.iter().enumerate().map(node).collect(),
-                arrows: through.chain(past).map(arrow).collect(),
-            })
+    let block = |title: &str,
+                 description: &str,
+                 parts: [(&str, usize); 7],
+                 past: [(usize, usize); 2]| {
+        let node = |(row, (part, column)): (usize, &(&str, usize))| Node {
+            series: ["attention", "feed-forward"]
+                .iter()
+                .position(|sub_layer| sub_layer == part),
+            ..Node::new(row.to_string(), [*part], (row, *column))
         };
+        let through = (1..parts.len()).map(|row| (row - 1, row));
+        let arrow =
+            |(from, to): (usize, usize)| Arrow::new(from.to_string(), to.to_string());
+        Chart::Diagram(Diagram {
+            title: title.into(),
+            description: description.into(),
+            columns: 2,
+            nodes: parts.iter().enumerate().map(node).collect(),
+            arrows: through.chain(past).map(arrow).collect(),
+        })
+    };
     Chart::Panels(Panels {
         title: "A block, with its norms in either place".into(),
-        description: "Two columns of boxes. On the left, pre-norm, both norms lie beside the way from x to the end. On the \
-                      right, post-norm, the way leads through them."
+        description: "Two drawings of boxes. On the left, pre-norm, both norms lie beside the way of x. On the right, \
+                      post-norm, the way of x leads through them."
             .into(),
         columns: 2,
         panels: vec![
             block(
                 "pre-norm",
-                "x, norm, attention, plus, norm, feed-forward, plus. x goes past norm and attention to the first plus, \
-                 and that past norm and feed-forward to the second.",
-                ["x", "norm", "attention", "+", "norm", "feed-forward", "+"],
+                "x goes straight to a plus, and by norm and attention to the same plus; from there straight to a second \
+                 plus, and by norm and feed-forward to the same.",
+                [("x", 0), ("norm", 1), ("attention", 1), ("+", 0), ("norm", 1), ("feed-forward", 1), ("+", 0)],
                 [(0, 3), (3, 6)],
             ),
             block(
                 "post-norm",
-                "x, attention, plus, norm, feed-forward, plus, norm. x goes past attention to the first plus, and the \
-                 first norm past feed-forward to the second plus.",
-                ["x", "attention", "+", "norm", "feed-forward", "+", "norm"],
+                "x goes straight to a plus, and by attention to the same plus; then through a norm; from there straight \
+                 to a second plus, and by feed-forward to the same; then through a second norm.",
+                [("x", 0), ("attention", 1), ("+", 0), ("norm", 0), ("feed-forward", 1), ("+", 0), ("norm", 0)],
                 [(0, 2), (3, 5)],
             ),
         ],
