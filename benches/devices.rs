@@ -31,11 +31,14 @@ type Prepare = fn(Device) -> Result<Work>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     tch::set_num_threads(THREADS);
-    let choices = [DeviceChoice::Cpu, DeviceChoice::Cuda, DeviceChoice::Mps];
-    let devices: Vec<_> = choices
+    // Not MPS: it computes while the program goes on, and tch has no way to wait for it.
+    let devices: Vec<_> = [DeviceChoice::Cpu, DeviceChoice::Cuda]
         .into_iter()
         .filter_map(|choice| Some((choice, choice.device().ok()?)))
         .collect();
+    let environment = Environment::detect();
+    println!("on {}, {THREADS} threads", environment.processor);
+    println!("{:<44}{:<8}milliseconds", "work", "device");
     let mut rows = Vec::new();
     for (work, prepare) in WORKS {
         let mut each: Vec<(DeviceChoice, Device, Work)> = devices
@@ -58,7 +61,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         for ((choice, ..), times) in each.iter().zip(&mut times) {
             times.sort_by(f64::total_cmp);
             let milliseconds = times[ROUNDS / 2];
-            println!("{work:<44}{choice:<8}{milliseconds:>12.2} ms");
+            println!("{work:<44}{choice:<8}{milliseconds:>12.2}");
             rows.push(json!({
                 "work": work,
                 "device": choice,
@@ -67,7 +70,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         }
     }
     if env::var_os("SAVE_FIGURE").is_some() {
-        let measured = json!({ "environment": Environment::detect(), "rows": rows });
+        let measured = json!({ "environment": environment, "rows": rows });
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("src/bin/ch02_environment/measured.json");
         let text = serde_json::to_string_pretty(&measured)?;

@@ -53,13 +53,14 @@ impl DeviceChoice {
         match self {
             Self::Auto | Self::Cpu => None,
             Self::Cuda if Cuda::is_available() => None,
-            // The driver says so itself. Without it no libtorch finds a card.
-            Self::Cuda if !Path::new("/proc/driver/nvidia/version").exists() => {
-                Some("no driver of an NVIDIA card is loaded")
+            Self::Cuda if tch::utils::has_cudart() => {
+                Some("CUDA is linked but finds no card; see what `nvidia-smi` says")
             }
-            Self::Cuda => {
-                Some("a card is here, but not for this libtorch; run `cargo xtask setup --cuda`")
+            // The driver says so itself.
+            Self::Cuda if Path::new("/proc/driver/nvidia/version").exists() => {
+                Some("a card is here, but this libtorch has no CUDA; run `cargo xtask setup --cuda`")
             }
+            Self::Cuda => Some("no driver of an NVIDIA card is loaded"),
             Self::Mps if tch::utils::has_mps() => None,
             Self::Mps => Some("MPS is only on Apple's own processors"),
         }

@@ -2,6 +2,7 @@
 //!
 //! Every message names what was wrong, where, and what to do about it, so that a caller can print it as it is.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use tch::TchError;
@@ -11,7 +12,7 @@ use thiserror::Error;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong in this crate.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A tensor does not have the shape an operation needs.
@@ -136,6 +137,13 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
+}
+
+/// The message, for that is what Rust prints of an error that `main` returns.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -10,9 +10,6 @@ use std::collections::BTreeSet;
 use common::{files, root, run, stem, written};
 use expect_test::expect_file;
 
-/// What a program says of the machine it runs on, which no page can show.
-const HERE: &str = "here";
-
 /// The marked sections of a program's output: name and text.
 fn sections(output: &str) -> Vec<(&str, String)> {
     let mut sections: Vec<(&str, String)> = Vec::new();
@@ -39,9 +36,6 @@ fn programs_print_what_the_book_shows() {
     for chapter in written() {
         let output = String::from_utf8(run(chapter, &[]).stdout).unwrap();
         for (name, text) in sections(&output) {
-            if name == HERE {
-                continue;
-            }
             let name = format!("{}_{name}", chapter.slug);
             expect_file![root().join(format!("book/output/{name}.txt"))].assert_eq(&text);
             printed.insert(name);

@@ -2,7 +2,6 @@
 
 mod phrasebook;
 
-use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -11,14 +10,18 @@ use self_attention::environment::{DeviceChoice, Environment};
 use self_attention::prelude::*;
 use serde::Deserialize;
 
-/// Says what this program runs on, and prints everything that chapter 2 shows.
+/// Prints everything that chapter 2 shows, or what this machine has.
 #[derive(Parser)]
 struct Arguments {
-    /// Print what this program runs on as JSON, and nothing else.
+    /// Print what this program runs on, and try it.
+    #[arg(long)]
+    report: bool,
+
+    /// Print what this program runs on as JSON.
     #[arg(long)]
     json: bool,
 
-    /// Where to compute.
+    /// Where the report tries to compute.
     #[arg(long, value_enum, default_value_t)]
     device: DeviceChoice,
 
@@ -27,21 +30,26 @@ struct Arguments {
     figures: Option<PathBuf>,
 }
 
-fn main() -> std::result::Result<(), Box<dyn Error>> {
+fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.figures.is_some() {
         return Ok(());
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&Environment::detect())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&Environment::detect()).map_err(json)?
+        );
         return Ok(());
     }
-    println!("== here ==");
-    println!("{}", Environment::detect());
-    println!("\na model on the device: {}", first_step(arguments.device.device()?)?);
-
-    let measured: Measured = serde_json::from_str(include_str!("measured.json"))?;
-    println!("\n== q1_report ==\n{}", measured.environment);
+    if arguments.report {
+        println!("{}", Environment::detect());
+        println!("{:<16}{}", "a small model", first_step(arguments.device.device()?)?);
+        return Ok(());
+    }
+    let measured: Measured =
+        serde_json::from_str(include_str!("measured.json")).map_err(json)?;
+    println!("== q1_report ==\n{}", measured.environment);
     for (section, phrases) in phrasebook() {
         print_phrases(section, &phrases)?;
     }
@@ -49,6 +57,10 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     print_phrases("phrasebook", &phrases)?;
     print_measured(&measured);
     Ok(())
+}
+
+fn json(error: serde_json::Error) -> Error {
+    Error::file("measured.json", error.to_string())
 }
 
 /// Makes a small model and a batch on a device, and lets the one read the other.

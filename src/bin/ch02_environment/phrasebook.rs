@@ -18,6 +18,8 @@ pub struct Inputs {
     pub b: Tensor,
     /// `[2]`, whole numbers
     pub ids: Tensor,
+    /// Where layers keep their parameters.
+    pub store: nn::VarStore,
 }
 
 impl Inputs {
@@ -27,7 +29,8 @@ impl Inputs {
         let normal = |size: &[i64]| Tensor::randn(size, FLOAT_CPU);
         let (x, y, w, b) =
             (normal(&[2, 3]), normal(&[2, 3]), normal(&[4, 3]), normal(&[4]));
-        Self { x, y, w, b, ids: Tensor::from_slice(&[2i64, 0]) }
+        let store = nn::VarStore::new(Device::Cpu);
+        Self { x, y, w, b, ids: Tensor::from_slice(&[2i64, 0]), store }
     }
 }
 
@@ -102,14 +105,14 @@ macro_rules! phrases {
 
 /// All rows.
 pub fn phrasebook() -> Vec<Section> {
-    vec![make(), shape(), pick(), compute(), functions(), gradients()]
+    vec![make(), shape(), pick(), compute(), functions(), modules(), gradients()]
 }
 
 /// Making tensors.
 #[rustfmt::skip] // a row a line
 fn make() -> Section {
     phrases! {
-        "q2_make", Inputs { mut x, y, w, b, ids },
+        "q2_make", Inputs { mut x, y, w, b, ids, store },
         "torch.tensor([1.0, 2.0])" => Tensor::from_slice(&[1f32, 2.0]);
         "torch.tensor([[1, 2], [3, 4]])" => Tensor::from_slice2(&[[1i64, 2], [3, 4]]);
         "torch.tensor(0.5)" => Tensor::from(0.5f32);
@@ -127,7 +130,7 @@ fn make() -> Section {
 #[rustfmt::skip] // a row a line
 fn shape() -> Section {
     phrases! {
-        "q2_shape", Inputs { mut x, y, w, b, ids },
+        "q2_shape", Inputs { mut x, y, w, b, ids, store },
         "x.shape[1]" => x.size()[1];
         "x.dim()" => x.dim();
         "x.numel()" => x.numel();
@@ -151,7 +154,7 @@ fn shape() -> Section {
 #[rustfmt::skip] // a row a line
 fn pick() -> Section {
     phrases! {
-        "q2_pick", Inputs { mut x, y, w, b, ids },
+        "q2_pick", Inputs { mut x, y, w, b, ids, store },
         "x[0]" => x.get(0);
         "x[:, 1]" => x.i((.., 1));
         "x[:, 0:2]" => x.i((.., 0..2));
@@ -171,7 +174,7 @@ fn pick() -> Section {
 #[rustfmt::skip] // a row a line
 fn compute() -> Section {
     phrases! {
-        "q2_compute", Inputs { mut x, y, w, b, ids },
+        "q2_compute", Inputs { mut x, y, w, b, ids, store },
         "x + y" => &x + &y;
         "x * y" => &x * &y;
         "2 * x" => &x * 2;
@@ -198,7 +201,7 @@ fn compute() -> Section {
 #[rustfmt::skip] // a row a line
 fn functions() -> Section {
     phrases! {
-        "q2_functions", Inputs { mut x, y, w, b, ids },
+        "q2_functions", Inputs { mut x, y, w, b, ids, store },
         "F.linear(x, w, b)" => x.linear(&w, Some(&b));
         "F.softmax(x, dim=-1)" => x.softmax(-1, Kind::Float);
         "F.log_softmax(x, dim=-1)" => x.log_softmax(-1, Kind::Float);
@@ -212,11 +215,25 @@ fn functions() -> Section {
     }
 }
 
+/// Modules.
+#[rustfmt::skip] // a row a line
+fn modules() -> Section {
+    phrases! {
+        "q2_modules", Inputs { mut x, y, w, b, ids, store },
+        "nn.Linear(3, 4)(x).shape[1]" => Linear::new(&store.root(), 3, 4)?.forward(&x)?.size()[1];
+        "nn.LayerNorm(3)(x)" => LayerNorm::new(&store.root(), 3)?.forward(&x)?;
+        "nn.GELU()(x)" => Activation::Gelu.apply(&x)?;
+        "nn.Dropout(0.5).eval()(x)" => Dropout::off().apply(&x)?;
+        "sum(p.numel() for p in nn.Linear(3, 4).parameters())" => { Linear::new(&store.root(), 3, 4)?; store.variables().values().map(Tensor::numel).sum::<usize>() };
+        "len(nn.Linear(3, 4).state_dict())" => { Linear::new(&store.root(), 3, 4)?; store.variables().len() };
+    }
+}
+
 /// Gradients, sharing, errors.
 #[rustfmt::skip] // a row a line
 fn gradients() -> Section {
     phrases! {
-        "q2_gradients", Inputs { mut x, y, w, b, ids },
+        "q2_gradients", Inputs { mut x, y, w, b, ids, store },
         "x.requires_grad_(); x.requires_grad" => x.set_requires_grad(true).requires_grad();
         "x.requires_grad_(); (x * x).sum().backward(); x.grad" => { let x = x.set_requires_grad(true); (&x * &x).sum(Kind::Float).backward(); x.grad() };
         "x.requires_grad_(); x.detach().requires_grad" => x.set_requires_grad(true).detach().requires_grad();
