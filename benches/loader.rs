@@ -98,7 +98,7 @@ impl Bench {
     }
 
     /// How many times the processor time of an epoch in buckets one without them takes: the median over rounds, and
-    /// half the range that the middle half of the rounds covers.
+    /// half the range of the middle five of the seven rounds.
     fn ratio(&self, budget: usize, work: Work, epochs: u64) -> Outcome<(f64, f64)> {
         let loaders = [self.loader(budget, false)?, self.loader(budget, true)?];
         let mut ratios = Vec::new();
@@ -117,9 +117,7 @@ impl Bench {
         let last = ratios.len() - 1;
         let [low, median, high] =
             [ratios[last / 4], ratios[last / 2], ratios[last - last / 4]];
-        println!(
-            "{budget:>5}: {median:.2}, half of the rounds from {low:.2} to {high:.2}"
-        );
+        println!("{budget:>5}: {median:.2}, the middle five from {low:.2} to {high:.2}");
         Ok((median, (high - low) / 2.0))
     }
 

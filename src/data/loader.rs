@@ -265,6 +265,7 @@ impl Batches {
     // ANCHOR_END: end
 }
 
+// ANCHOR: iterator
 impl Iterator for Batches {
     type Item = Result<Batch>;
 
@@ -294,14 +295,17 @@ impl Iterator for Batches {
         (self.left, Some(self.left))
     }
 }
+// ANCHOR_END: iterator
 
 impl ExactSizeIterator for Batches {}
 
+// ANCHOR: drop
 impl Drop for Batches {
     fn drop(&mut self) {
         self.end();
     }
 }
+// ANCHOR_END: drop
 
 fn worker_error(reason: String) -> Error {
     Error::Worker { worker: "prefetch", reason }

@@ -4,8 +4,8 @@
 //! and a word keeps its side when the dictionary grows, when its order changes, and on every machine. A
 //! shuffle with a seed promises none of that.
 //!
-//! What the split does not hide: the test word *toughness* has a near relative, *tough*, in training. Scores
-//! published for this dictionary are taken the same way, so they can be compared.
+//! What the split does not hide: the test word *toughness* has a near relative, *tough*, in training. Published
+//! scores on random splits share this; their versions of the dictionary and their splits differ from ours.
 
 use std::fmt;
 use std::hash::Hasher;
