@@ -29,7 +29,7 @@ pub enum Activation {
     /// (Hendrycks & Gimpel, 2016)
     Gelu,
     /// `x·σ(x)`, σ the logistic function
-    /// (Elfwing et al., 2017; also called Swish)
+    /// (Hendrycks & Gimpel, 2016; also called Swish)
     Silu,
 }
 // ANCHOR_END: activation
@@ -80,7 +80,7 @@ impl FeedForwardConfig {
     /// `nn.TransformerEncoderLayer` gives them.
     ///
     /// # Errors
-    /// [`self_attention::error::Error::Config`] unless both widths are at least 1.
+    /// [`self_attention::error::Error::Config`] unless both widths are sizes a layer can have.
     // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<FeedForward> {
         let Self { width, hidden, activation } = *self;

@@ -453,12 +453,12 @@ fn reach_figure() -> Result<Chart> {
     };
     Ok(Chart::Panels(Panels {
         title: "Which outputs move when a letter of tough is blanked out".into(),
-        description: "Two tables of five outputs by five letters. In attention every letter moves several outputs, h most of \
+        description: "Two tables of five outputs by five letters. In attention every letter moves every output, h most of \
                       all. In the feed-forward network each letter moves its own output by 1 and no other."
             .into(),
         columns: 2,
         panels: vec![
-            panel("Attention", "Most cells are above zero.", by_attention)?,
+            panel("Attention", "Every cell is above zero.", by_attention)?,
             panel("Feed-forward network", "Ones on the diagonal, else zeros.", by_feed_forward)?,
         ],
     }))
