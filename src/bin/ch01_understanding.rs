@@ -646,6 +646,8 @@ mod tests {
             let cost = Cost::of(length);
             assert_eq!(cost.attention.cmp(&cost.recurrence), length.cmp(&128));
             assert!(cost.whole_attention > cost.whole_recurrence);
+            let gated = 4 * cost.whole_recurrence; // an LSTM
+            assert_eq!(cost.whole_attention.cmp(&gated), length.cmp(&256));
         }
     }
 
