@@ -8,6 +8,7 @@ use clap::Parser;
 use phrasebook::{phrasebook, Inputs, Phrase};
 use self_attention::environment::{DeviceChoice, Environment};
 use self_attention::prelude::*;
+use self_attention::visualization::{Arrow, Chart, Diagram, Node};
 use serde::Deserialize;
 
 /// Prints everything that chapter 2 shows, or what this machine has.
@@ -25,15 +26,15 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     device: DeviceChoice,
 
-    /// Draw the chapter's figures into this folder instead. It has none.
+    /// Draw the chapter's figures into this folder instead.
     #[arg(long, value_name = "FOLDER")]
     figures: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if arguments.figures.is_some() {
-        return Ok(());
+    if let Some(folder) = arguments.figures {
+        return layers_figure().save(&folder, "ch02_layers");
     }
     if arguments.json {
         println!(
@@ -118,4 +119,37 @@ fn print_measured(Measured { environment, rows }: &Measured) {
     for Row { work, device, milliseconds } in rows {
         println!("{work:<44}{device:<8}{milliseconds:>12.2}");
     }
+}
+
+/// What calls what, from a program down to the processor.
+fn layers_figure() -> Chart {
+    let nodes = vec![
+        Node::new("python", ["your Python"], (0, 0)),
+        Node::new("rust", ["your Rust"], (0, 1)),
+        Node::new("torch", ["torch", "Python"], (1, 0)).with_series(0),
+        Node::new("crate", ["self_attention", "this book"], (1, 1)).with_series(1),
+        Node::new("bindings", ["bindings", "C++"], (2, 0)).with_series(0),
+        Node::new("tch", ["tch, torch-sys", "Rust and C++"], (2, 1)).with_series(1),
+        Node::new("libtorch", ["libtorch 2.13.0", "tensors, gradients, kernels"], (3, 0))
+            .with_span(2),
+        Node::new("devices", ["CPU, CUDA, MPS"], (4, 0)).with_span(2),
+    ];
+    let arrows = [
+        ("python", "torch"),
+        ("torch", "bindings"),
+        ("bindings", "libtorch"),
+        ("rust", "crate"),
+        ("crate", "tch"),
+        ("tch", "libtorch"),
+        ("libtorch", "devices"),
+    ];
+    Chart::Diagram(Diagram {
+        title: "Two languages, one library".into(),
+        description: "On the left your Python, the package torch and its bindings in C++; on the right your Rust, the crate \
+                      of this book, tch and torch-sys. Both lead down to libtorch 2.13.0, and that to the devices."
+            .into(),
+        columns: 2,
+        nodes,
+        arrows: arrows.map(|(from, to)| Arrow::new(from, to)).to_vec(),
+    })
 }
