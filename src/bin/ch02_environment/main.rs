@@ -36,11 +36,12 @@ fn main() -> Result<()> {
     if let Some(folder) = arguments.figures {
         return layers_figure().save(&folder, "ch02_layers");
     }
+    let json_error = |what: &'static str| {
+        move |error: serde_json::Error| Error::input(what, error.to_string())
+    };
     if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&Environment::detect()).map_err(json)?
-        );
+        let report = serde_json::to_string_pretty(&Environment::detect());
+        println!("{}", report.map_err(json_error("report"))?);
         return Ok(());
     }
     if arguments.report {
@@ -48,8 +49,8 @@ fn main() -> Result<()> {
         println!("{:<16}{}", "a small model", first_step(arguments.device.device()?)?);
         return Ok(());
     }
-    let measured: Measured =
-        serde_json::from_str(include_str!("measured.json")).map_err(json)?;
+    let measured: Measured = serde_json::from_str(include_str!("measured.json"))
+        .map_err(json_error("measured.json"))?;
     println!("== q1_report ==\n{}", measured.environment);
     for (section, phrases) in phrasebook() {
         print_phrases(section, &phrases)?;
@@ -58,10 +59,6 @@ fn main() -> Result<()> {
     print_phrases("phrasebook", &phrases)?;
     print_measured(&measured);
     Ok(())
-}
-
-fn json(error: serde_json::Error) -> Error {
-    Error::file("measured.json", error.to_string())
 }
 
 /// Makes a small model and a batch on a device, and lets the one read the other.
