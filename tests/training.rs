@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,8 @@ use self_attention::data::batch::Example;
 use self_attention::data::cmudict::Dictionary;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::prelude::*;
-use self_attention::training::log;
-use self_attention::training::trainer::{Progress, Trainer, TrainingConfig};
+use self_attention::training::log::{self, EpochTime, Record};
+use self_attention::training::trainer::{Outcome, Progress, Trainer, TrainingConfig};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -42,6 +43,10 @@ fn trainer(config: &TrainingConfig, folder: &Path) -> Result<Trainer> {
     Trainer::new(&small(), config.clone(), words(), Device::Cpu, folder)
 }
 
+fn go_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn numbers(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let flat = |tensor: &Tensor| Vec::try_from(tensor.reshape([-1])).unwrap();
     trainer
@@ -65,26 +70,40 @@ fn a_run_begins_at_ln_v_and_learns_its_words_by_heart() {
     };
     let mut trainer = trainer(&config, folder.path()).unwrap();
     let mut first = None;
-    let watch = |progress| match progress {
-        Progress::Step(step) => first = first.or(Some(step.loss)),
-        Progress::Epoch(_) => {}
+    let watch = |progress| {
+        if let Progress::Step(step) = progress {
+            first = first.or(Some(step.loss));
+        }
+        ControlFlow::Continue(())
     };
-    trainer.run(watch).unwrap();
+    assert_eq!(trainer.run(watch).unwrap(), Outcome::Finished);
     assert!((first.unwrap() - 69f64.ln()).abs() < 0.1, "{first:?}");
-    let records = log::read(&folder.path().join("log.jsonl")).unwrap();
-    assert_eq!(records, trainer.records());
-    assert_eq!(records.len(), 80);
-    assert!(records[79].validation_loss < 0.05, "{:?}", records[79]);
+    let epochs = trainer.epochs();
+    assert_eq!(epochs.len(), 80);
+    assert!(epochs[79].validation_loss < 0.05, "{:?}", epochs[79]);
+
+    // A line for each validation, a line for each epoch, and the times apart from them.
+    let lines: Vec<Record> = log::read(&folder.path().join("log.jsonl")).unwrap();
+    assert_eq!(lines.len(), 160);
+    assert!(matches!(lines[0], Record::Validation(_)));
+    assert_eq!(lines[159], Record::Epoch(epochs[79]));
+    let times: Vec<EpochTime> = log::read(&folder.path().join("times.jsonl")).unwrap();
+    assert_eq!(times, trainer.times());
+    assert!(times.iter().all(|time| time.seconds > 0.0 && time.tokens_per_second > 0.0));
 }
 
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
     let _alone = alone();
     let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let config =
-        TrainingConfig { epochs: 4, tokens_per_batch: 20, ..TrainingConfig::default() };
+    let config = TrainingConfig {
+        epochs: 4,
+        tokens_per_batch: 20,
+        validate_every: Some(2),
+        ..TrainingConfig::default()
+    };
     let mut straight = trainer(&config, whole.path()).unwrap();
-    straight.run(|_| {}).unwrap();
+    straight.run(go_on).unwrap();
 
     let mut kills = 0;
     let resumed = loop {
@@ -93,11 +112,11 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
             .with_checkpoint_every(Duration::ZERO);
         let (done, total) = trainer.steps();
         let killed = catch_unwind(AssertUnwindSafe(|| {
-            let kill = |progress| match progress {
-                Progress::Step(step) => {
-                    assert!(step.steps < done + 4, "killed before this step is kept")
+            let kill = |progress| {
+                if let Progress::Step(step) = progress {
+                    assert!(step.steps < done + 4, "killed before this step is kept");
                 }
-                Progress::Epoch(_) => {}
+                ControlFlow::Continue(())
             };
             trainer.run(kill).unwrap();
         }));
@@ -109,13 +128,78 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
     };
     assert!(kills > 2, "{kills}");
     assert_eq!(numbers(&straight), numbers(&resumed));
-    let losses = |trainer: &Trainer| -> Vec<[f64; 3]> {
-        let losses = |record: &log::EpochRecord| {
-            [record.train_loss, record.validation_loss, record.gradient_norm]
-        };
-        trainer.records().iter().map(losses).collect()
+    for file in ["log.jsonl", "best.safetensors"] {
+        let [whole, broken] =
+            [&whole, &broken].map(|folder| fs::read(folder.path().join(file)).unwrap());
+        assert!(whole == broken, "{file} differs");
+    }
+}
+
+#[test]
+fn whoever_watches_can_stop_a_run_and_it_goes_on_from_that_step() {
+    let _alone = alone();
+    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config =
+        TrainingConfig { epochs: 2, tokens_per_batch: 20, ..TrainingConfig::default() };
+    let mut straight = trainer(&config, whole.path()).unwrap();
+    straight.run(go_on).unwrap();
+    let mut stops = 0;
+    loop {
+        let mut trainer = trainer(&config, broken.path()).unwrap();
+        assert_eq!(trainer.steps().0, stops);
+        match trainer.run(|_| ControlFlow::Break(())).unwrap() {
+            Outcome::Interrupted => stops = trainer.steps().0,
+            outcome => {
+                assert_eq!(outcome, Outcome::Finished);
+                assert_eq!(numbers(&straight), numbers(&trainer));
+                break;
+            }
+        }
+    }
+    assert!(stops > 2, "{stops}");
+}
+
+#[test]
+fn patience_ends_a_run_that_learns_no_more_and_the_best_parameters_are_kept() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainingConfig {
+        epochs: 200,
+        learning_rate: 1e-2,
+        label_smoothing: 0.0,
+        dropout: 0.0,
+        validate_every: Some(1),
+        patience: Some(5),
+        ..TrainingConfig::default()
     };
-    assert_eq!(losses(&straight), losses(&resumed));
+    let [training, _] = words();
+    let vocabulary = Vocabulary::new();
+    let other = Dictionary::parse(
+        b"cow K AW1
+dog D AO1 G",
+    )
+    .unwrap();
+    let validation = other.iter().map(|entry| {
+        Example::new(&vocabulary, &entry.word, &entry.pronunciations[0]).unwrap()
+    });
+    let words = [training, validation.collect()];
+    let new = || {
+        let words = words.clone();
+        Trainer::new(&small(), config.clone(), words, Device::Cpu, folder.path()).unwrap()
+    };
+    let mut trainer = new();
+    assert_eq!(trainer.run(go_on).unwrap(), Outcome::OutOfPatience);
+    let (steps, total) = trainer.steps();
+    assert!(steps < total);
+    let best = trainer.best().unwrap();
+    assert!(trainer.validation_loss().unwrap() > best.validation_loss);
+    trainer.restore_best().unwrap();
+    assert_eq!(trainer.validation_loss().unwrap(), best.validation_loss);
+
+    // Started again, it knows that it is at its end.
+    let mut again = new();
+    assert_eq!(again.run(go_on).unwrap(), Outcome::OutOfPatience);
+    assert_eq!(again.steps().0, steps);
 }
 
 #[test]
@@ -123,7 +207,7 @@ fn a_checkpoint_of_other_settings_or_a_damaged_one_is_refused() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let config = TrainingConfig { epochs: 1, ..TrainingConfig::default() };
-    trainer(&config, folder.path()).unwrap().run(|_| {}).unwrap();
+    trainer(&config, folder.path()).unwrap().run(go_on).unwrap();
 
     let other = TrainingConfig { learning_rate: 1e-3, ..config.clone() };
     let error = trainer(&other, folder.path()).unwrap_err().to_string();
@@ -151,6 +235,9 @@ fn settings_that_cannot_train_are_refused() {
         TrainingConfig { warm_up: 1.5, ..config() },
         TrainingConfig { dropout: 1.0, ..config() },
         TrainingConfig { tokens_per_batch: 0, ..config() },
+        TrainingConfig { validate_every: Some(0), ..config() },
+        TrainingConfig { patience: Some(0), ..config() },
+        TrainingConfig { mixed_precision: true, ..config() }, // on a CPU
     ] {
         assert!(
             matches!(trainer(&bad, folder.path()), Err(Error::Config { .. })),
@@ -162,7 +249,7 @@ fn settings_that_cannot_train_are_refused() {
         folder.path(),
     )
     .unwrap()
-    .run(|_| {})
+    .run(go_on)
     .unwrap_err();
     let expected = "the validation loss became NaN after step 1; try a smaller one";
     assert!(error.to_string().contains(expected), "{error}");

@@ -31,17 +31,24 @@ pub fn examples(
     split: Split,
 ) -> Result<Vec<Example>> {
     let entries = dictionary.iter().filter(|entry| Split::of(&entry.word) == split);
-    entries.flat_map(|entry| each_pronunciation(entry, vocabulary)).collect()
+    examples_of(entries, vocabulary)
 }
 // ANCHOR_END: examples
 
-/// An example for each pronunciation of a word.
-fn each_pronunciation<'a>(
-    entry: &'a Entry,
-    vocabulary: &'a Vocabulary,
-) -> impl Iterator<Item = Result<Example>> + 'a {
-    let example = |phonemes: &'a Vec<_>| Example::new(vocabulary, &entry.word, phonemes);
-    entry.pronunciations.iter().map(example)
+/// The sequences of some entries of the dictionary: one for each pronunciation.
+///
+/// # Errors
+/// As [`examples`].
+pub fn examples_of<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<Example>> {
+    let each_pronunciation = |entry: &'a Entry| {
+        let example =
+            |phonemes: &'a Vec<_>| Example::new(vocabulary, &entry.word, phonemes);
+        entry.pronunciations.iter().map(example)
+    };
+    entries.into_iter().flat_map(each_pronunciation).collect()
 }
 
 /// The 2,000 commonest words of English that the dictionary has, the commonest first.
@@ -61,12 +68,8 @@ pub fn common_examples(
     dictionary: &Dictionary,
     vocabulary: &Vocabulary,
 ) -> Result<Vec<Example>> {
-    COMMON_WORDS
-        .lines()
-        .filter(|word| Split::of(word) == Split::Train)
-        .filter_map(|word| dictionary.get(word))
-        .flat_map(|entry| each_pronunciation(entry, vocabulary))
-        .collect()
+    let words = COMMON_WORDS.lines().filter(|word| Split::of(word) == Split::Train);
+    examples_of(words.filter_map(|word| dictionary.get(word)), vocabulary)
 }
 // ANCHOR_END: common_examples
 

@@ -17,6 +17,7 @@ use self_attention::files::write_whole;
 use self_attention::model::{Transformer, TransformerConfig};
 use self_attention::training::checkpoint::Checkpoint;
 use self_attention::training::log::EpochRecord;
+use self_attention::training::run::DataConfig;
 use self_attention::training::trainer::TrainingConfig;
 
 /// What a model file holds and where it comes from.
@@ -31,18 +32,22 @@ pub struct Card {
     pub parameters: usize,
     /// The FNV-1a hash of the file of weights: which weights this card belongs to.
     pub weights: String,
+    /// The words it learned from.
+    pub data: DataConfig,
     /// How it was trained.
     pub training: TrainingConfig,
-    /// How often a common word stands among the training words; any other stands there once.
-    pub common_times: usize,
     /// Its tokens, in the order of their ids.
     pub vocabulary: Vec<String>,
     /// How the dictionary was split.
     pub split: String,
-    /// Its scores on the words it was never trained or tuned on.
-    pub test_scores: Scores,
+    /// Its scores on the validation words, which it was tuned on.
+    pub validation_scores: Scores,
+    /// Its scores on the words it was never trained or tuned on, once it was tried on them.
+    pub test_scores: Option<Scores>,
     /// How training went.
     pub epochs: Vec<EpochRecord>,
+    /// How long it took.
+    pub seconds: f64,
 }
 // ANCHOR_END: card
 

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
+use half::f16;
 use safetensors::tensor::{serialize, TensorView};
 use safetensors::{Dtype, SafeTensors};
-use tch::{no_grad, Kind, Tensor};
+use tch::{no_grad, Device, Kind, Tensor};
 
 use self_attention::error::{Error, Result};
 use self_attention::files::write_whole;
@@ -23,7 +24,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes the tensors as 32-bit floats.
+    /// Writes the tensors: those of kind `Half` as 16-bit floats, all others as 32-bit floats.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; a file of that name is then as it was.
@@ -32,17 +33,23 @@ impl Checkpoint {
         for (name, tensor) in &self.tensors {
             let shape: Vec<usize> =
                 tensor.size().iter().map(|&size| size as usize).collect();
-            let mut numbers = vec![0f32; tensor.numel()];
-            let flat = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
-            flat.f_copy_data(&mut numbers, tensor.numel())?;
-            let bytes: Vec<u8> =
-                numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            floats.push((name, shape, bytes));
+            let numbers = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_reshape([-1])?;
+            let (kind, bytes): (_, Vec<u8>) = match tensor.kind() {
+                Kind::Half => {
+                    let numbers = Vec::<f16>::try_from(numbers)?;
+                    (Dtype::F16, numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+                }
+                _ => {
+                    let numbers = Vec::<f32>::try_from(numbers.f_to_kind(Kind::Float)?)?;
+                    (Dtype::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+                }
+            };
+            floats.push((name, kind, shape, bytes));
         }
         let views = floats
             .iter()
-            .map(|(name, shape, bytes)| {
-                Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            .map(|(name, kind, shape, bytes)| {
+                Ok((name, TensorView::new(*kind, shape.clone(), bytes)?))
             })
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .and_then(|views| serialize(views, Some(self.texts.clone())))
@@ -56,7 +63,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::File`] if it is cut short, damaged, or holds numbers of another kind
-    /// than 32-bit floats.
+    /// than 32-bit and 16-bit floats.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let damaged = |error| {
@@ -73,17 +80,17 @@ impl Checkpoint {
             .unwrap_or_default();
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors() {
-            if view.dtype() != Dtype::F32 {
-                return Err(Error::file(
-                    path,
-                    format!("`{name}` holds {:?}; expected F32", view.dtype()),
-                ));
-            }
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F16 => Kind::Half,
+                other => {
+                    let problem =
+                        format!("`{name}` holds {other:?}; expected F32 or F16");
+                    return Err(Error::file(path, problem));
+                }
+            };
             let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            tensors.insert(
-                name,
-                Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?,
-            );
+            tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
         }
         Ok(Self { tensors, texts })
     }
@@ -107,6 +114,18 @@ impl Checkpoint {
                 Err(Error::file(path, problem))
             }
         }
+    }
+
+    /// The same tensors in 16-bit floats: half the size, and about three decimal digits of each number.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    pub fn halved(&self) -> Result<Self> {
+        let half = |(name, tensor): (&String, &Tensor)| {
+            Ok((name.clone(), tensor.f_detach()?.f_to_kind(Kind::Half)?))
+        };
+        let tensors = self.tensors.iter().map(half).collect::<Result<_>>()?;
+        Ok(Self { tensors, texts: self.texts.clone() })
     }
 
     /// Copies each of `targets` from the tensor of the same name. All of them must be there and have the right shape;
@@ -133,7 +152,6 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn checkpoint() -> Checkpoint {
         Checkpoint {
@@ -167,6 +185,20 @@ mod tests {
             1,
             "a temporary file was left"
         );
+    }
+
+    #[test]
+    fn sixteen_bits_take_half_the_room_and_come_back_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.safetensors");
+        let written = checkpoint().halved().unwrap();
+        written.write(&path).unwrap();
+        let read = Checkpoint::read(&path).unwrap();
+        assert_eq!(read.tensors["a"].kind(), Kind::Half);
+        assert_eq!(read.tensors["a"], written.tensors["a"]);
+        let target = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        read.restore([("a".to_owned(), target.shallow_clone())], &path).unwrap();
+        assert_eq!(target, written.tensors["a"].to_kind(Kind::Float));
     }
 
     #[test]

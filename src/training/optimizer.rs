@@ -19,7 +19,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Keeps the division away from zero, `ε`.
     pub epsilon: f64,
-    /// How fast a weight matrix decays towards zero, `λ`; biases and norms do not decay.
+    /// How fast a matrix decays towards zero, `λ`; biases, norms and embeddings do not decay.
     pub weight_decay: f64,
 }
 // ANCHOR_END: adam_w_config
@@ -54,6 +54,15 @@ impl AdamWConfig {
     }
 }
 
+/// Which parameters decay towards zero: the matrices that mix numbers. Biases and norms, which have one dimension, do
+/// not, and neither do the tables of the vectors of tokens and positions.
+// ANCHOR: decays
+pub fn decays(name: &str, value: &Tensor) -> bool {
+    let table = ["embedding", "positions"].contains(&name);
+    value.dim() >= 2 && !table
+}
+// ANCHOR_END: decays
+
 /// One tensor that is trained, and what the optimizer remembers of its gradients.
 #[derive(Debug)]
 struct Parameter {
@@ -79,7 +88,7 @@ pub struct AdamW {
 impl AdamW {
     /// An optimizer for all parameters of `store`, in the order of their names.
     ///
-    /// Matrices decay; biases and the weights of norms, which have one dimension, do not.
+    /// Those for which [`decays`] says so decay.
     ///
     /// # Errors
     /// [`Error::Config`] for settings that cannot train; [`Error::Torch`] if libtorch cannot make the moments.
@@ -99,7 +108,7 @@ impl AdamW {
                     first.f_set_requires_grad(false)?,
                     second.f_set_requires_grad(false)?,
                 ];
-                let decays = value.dim() >= 2;
+                let decays = decays(&name, &value);
                 Ok(Parameter { name, value, first, second, decays })
             })
             .collect::<Result<_>>()?;
@@ -129,16 +138,25 @@ impl AdamW {
         }
         let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
         if norm > limit {
-            for parameter in &self.parameters {
-                let mut gradient = parameter.value.f_grad()?;
-                if gradient.defined() {
-                    let _ = gradient.f_mul_scalar_(limit / norm)?;
-                }
-            }
+            self.scale_gradients(limit / norm)?;
         }
         Ok(norm)
     }
     // ANCHOR_END: clip_gradients
+
+    /// Multiplies all gradients by `factor`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    pub fn scale_gradients(&mut self, factor: f64) -> Result<()> {
+        for parameter in &self.parameters {
+            let mut gradient = parameter.value.f_grad()?;
+            if gradient.defined() {
+                let _ = gradient.f_mul_scalar_(factor)?;
+            }
+        }
+        Ok(())
+    }
 
     /// Moves every parameter one step against its gradient.
     ///
@@ -169,6 +187,11 @@ impl AdamW {
         })
     }
     // ANCHOR_END: step
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
 
     /// What has to be kept beside the parameters for a run to go on as if it had never stopped: both moments of each.
     pub fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
@@ -213,9 +236,42 @@ impl Schedule {
 }
 // ANCHOR_END: schedule
 
+/// The factor on the loss in mixed precision, which lifts the gradients over the smallest number that 16 bits can hold
+/// (Micikevicius et al., 2018; PyTorch's `GradScaler`).
+///
+/// A step whose gradients overflow is left out, and the factor halved; after 2,000 steps without an overflow it is
+/// doubled. It is a power of two, so multiplying by it and dividing again changes no digit.
+// ANCHOR: loss_scale
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// What the loss is multiplied by, and the gradients divided by.
+    pub factor: f64,
+    good_steps: u64,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { factor: 65_536.0, good_steps: 0 }
+    }
+}
+
+impl LossScale {
+    /// Learns from a step whether its gradients overflowed.
+    pub fn update(&mut self, overflowed: bool) {
+        self.good_steps += 1;
+        if overflowed {
+            *self = Self { factor: self.factor / 2.0, good_steps: 0 };
+        } else if self.good_steps == 2_000 {
+            *self = Self { factor: self.factor * 2.0, good_steps: 0 };
+        }
+    }
+}
+// ANCHOR_END: loss_scale
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use self_attention::model::TransformerConfig;
     use tch::{nn::OptimizerConfig, Device, Kind};
 
     fn store() -> (nn::VarStore, [Tensor; 2]) {
@@ -262,6 +318,32 @@ mod tests {
         optimizer.step(0.1).unwrap();
         assert!((&matrix - before_matrix * 0.95).abs().max().double_value(&[]) < 1e-6);
         assert_eq!(bias, before_bias);
+    }
+
+    #[test]
+    fn of_the_models_parameters_the_matrices_of_its_layers_decay() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let _model = TransformerConfig::new(69).with_blocks(1).init(&store.root());
+        let mut names: Vec<_> = store.variables().into_iter().collect();
+        names.retain(|(name, value)| decays(name, value));
+        let mut names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        let layers = ["linear1", "linear2", "self_attn.in_proj", "self_attn.out_proj"];
+        assert_eq!(names.len(), layers.len(), "{names:?}");
+        for (name, layer) in names.iter().zip(layers) {
+            assert!(name.starts_with(&format!("layers.0.{layer}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_overflow_halves_the_factor_on_the_loss_and_patience_doubles_it() {
+        let mut scale = LossScale::default();
+        scale.update(true);
+        assert_eq!(scale.factor, 32_768.0);
+        (0..1_999).for_each(|_| scale.update(false));
+        assert_eq!(scale.factor, 32_768.0);
+        scale.update(false);
+        assert_eq!(scale.factor, 65_536.0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! parameters, the optimizer's moments, the record so far, is in its checkpoint; so a run that was killed goes on to
 //! the same numbers. That holds for one machine with one number of threads: another one may add up in another order.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +16,15 @@ use tch::{nn, no_grad, Device, Kind, Tensor};
 use self_attention::data::batch::{Batch, Example, IGNORED};
 use self_attention::data::loader::{Loader, LoaderConfig};
 use self_attention::dropout::Dropout;
+use self_attention::environment::mixed_precision;
 use self_attention::error::{Error, Result};
 use self_attention::model::{prefix_decoder_mask, Transformer, TransformerConfig};
 use self_attention::training::checkpoint::Checkpoint;
-use self_attention::training::log::{self, EpochRecord};
+use self_attention::training::log::{
+    self, EpochRecord, EpochTime, Record, ValidationRecord,
+};
 use self_attention::training::loss::cross_entropy;
-use self_attention::training::optimizer::{AdamW, AdamWConfig, Schedule};
+use self_attention::training::optimizer::{AdamW, AdamWConfig, LossScale, Schedule};
 
 /// How a model is trained.
 // ANCHOR: training_config
@@ -43,6 +47,12 @@ pub struct TrainingConfig {
     pub label_smoothing: f64,
     /// The share of numbers that is forgotten.
     pub dropout: f64,
+    /// Steps between two validations; there is one at the end of each epoch in any case.
+    pub validate_every: Option<u64>,
+    /// After how many validations without a lower loss the run stops before its last epoch.
+    pub patience: Option<u64>,
+    /// Whether a CUDA card computes in 16 bits what bears it.
+    pub mixed_precision: bool,
     /// What the first parameters, the order of the data and dropout are drawn from.
     pub seed: u64,
 }
@@ -51,24 +61,37 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            epochs: 12,
+            epochs: 20,
             tokens_per_batch: 2048,
             learning_rate: 2e-3,
             warm_up: 0.05,
             optimizer: AdamWConfig::default(),
             clip: 1.0,
             label_smoothing: 0.05,
-            dropout: 0.02,
+            dropout: 0.1,
+            validate_every: None,
+            patience: None,
+            mixed_precision: false,
             seed: 1,
         }
     }
 }
 
 impl TrainingConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, device: Device) -> Result<()> {
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        if self.epochs == 0 {
-            return Err(Error::config("epochs", self.epochs, "must be at least 1"));
+        for (setting, count) in [
+            ("epochs", Some(self.epochs)),
+            ("validate_every", self.validate_every),
+            ("patience", self.patience),
+        ] {
+            if count == Some(0) {
+                return Err(Error::config(setting, 0, "must be at least 1"));
+            }
+        }
+        if self.mixed_precision && !device.is_cuda() {
+            let reason = "needs a CUDA card; leave it out to compute in 32 bits";
+            return Err(Error::config("mixed_precision", true, reason));
         }
         for (setting, value) in
             [("learning_rate", self.learning_rate), ("clip", self.clip)]
@@ -102,8 +125,18 @@ struct State {
     steps: u64,
     /// What the epoch under way has added up so far.
     sums: Sums,
-    /// The complete epochs.
-    records: Vec<EpochRecord>,
+    /// The validation with the lowest loss.
+    best: Option<ValidationRecord>,
+    /// Validations since then.
+    validations_since_best: u64,
+    /// The optimizer's steps; fewer than `steps` if some were left out for an overflow.
+    optimizer_steps: u64,
+    /// The factor on the loss in mixed precision.
+    loss_scale: LossScale,
+    /// The lines of the log.
+    records: Vec<Record>,
+    /// How long the complete epochs took.
+    times: Vec<EpochTime>,
 }
 
 /// What adds up over the batches of an epoch.
@@ -112,6 +145,7 @@ struct Sums {
     loss: f64,
     targets: f64,
     gradient_norm: f64,
+    tokens: f64,
     seconds: f64,
 }
 
@@ -122,6 +156,17 @@ pub enum Progress {
     Step(Step),
     /// An epoch is complete.
     Epoch(EpochRecord),
+}
+
+/// Why a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// The validation loss has not fallen for as long as [`TrainingConfig::patience`] allows.
+    OutOfPatience,
+    /// Whoever watched wanted it to stop. Everything is saved; the run can go on later.
+    Interrupted,
 }
 
 /// How a step went.
@@ -137,6 +182,8 @@ pub struct Step {
     pub loss: f64,
     /// The learning rate.
     pub learning_rate: f64,
+    /// Tokens a second in the epoch so far, without padding.
+    pub tokens_per_second: f64,
 }
 
 /// A model under training.
@@ -152,9 +199,8 @@ pub struct Trainer {
     validation: Loader,
     config: TrainingConfig,
     state: State,
-    checkpoint: PathBuf,
+    folder: PathBuf,
     checkpoint_every: Duration,
-    log: PathBuf,
 }
 // ANCHOR_END: trainer
 
@@ -171,7 +217,7 @@ impl Trainer {
         device: Device,
         folder: &Path,
     ) -> Result<Self> {
-        config.check()?;
+        config.check(device)?;
         tch::manual_seed(config.seed as i64);
         let store = nn::VarStore::new(device);
         let model = model.init(&store.root())?;
@@ -197,12 +243,11 @@ impl Trainer {
             validation,
             config,
             state: State::default(),
-            checkpoint: folder.join("checkpoint.safetensors"),
+            folder: folder.to_owned(),
             checkpoint_every: Duration::from_secs(30),
-            log: folder.join("log.jsonl"),
         };
-        let path = &trainer.checkpoint;
-        if path.try_exists().map_err(Error::io(path))? {
+        let path = trainer.checkpoint_path();
+        if path.try_exists().map_err(Error::io(&path))? {
             trainer.resume()?;
         }
         Ok(trainer)
@@ -213,34 +258,54 @@ impl Trainer {
         Self { checkpoint_every, ..self }
     }
 
-    /// Trains until all epochs are done, and tells how each step and each epoch went.
+    /// Trains until all epochs are done, and tells how each step and each epoch went. It stops sooner when whoever
+    /// watches breaks off or when the patience is at its end.
     ///
     /// # Errors
     /// [`Error::Io`] if the checkpoint or the log cannot be written; [`Error::Config`] if the loss is no longer a number;
     /// and what the model or libtorch refuses.
     // ANCHOR: run
-    pub fn run(&mut self, mut watch: impl FnMut(Progress)) -> Result<()> {
+    pub fn run(
+        &mut self,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Outcome> {
         while self.state.epochs < self.config.epochs {
             let epoch = self.state.epochs;
-            let mut saved = Instant::now();
+            let batches = self.training.batches(epoch);
+            let (mut saved, mut lap) = (Instant::now(), Instant::now());
             for batch in self.training.epoch_from(epoch, self.state.batches) {
-                watch(Progress::Step(self.step(&batch?)?));
-                if saved.elapsed() >= self.checkpoint_every {
+                if self.is_out_of_patience() {
+                    self.save()?;
+                    return Ok(Outcome::OutOfPatience);
+                }
+                let step = self.step(&batch?)?;
+                if self.state.batches < batches && self.is_validation_due() {
+                    self.validate()?;
+                }
+                self.state.sums.seconds += lap.elapsed().as_secs_f64();
+                lap = Instant::now();
+                let stop = watch(Progress::Step(step)).is_break();
+                if stop || saved.elapsed() >= self.checkpoint_every {
                     self.save()?;
                     saved = Instant::now();
                 }
+                if stop {
+                    return Ok(Outcome::Interrupted);
+                }
             }
-            watch(Progress::Epoch(self.end_epoch()?));
+            let stop = watch(Progress::Epoch(self.end_epoch()?)).is_break();
             self.save()?;
+            if stop && self.state.epochs < self.config.epochs {
+                return Ok(Outcome::Interrupted);
+            }
         }
-        Ok(())
+        Ok(Outcome::Finished)
     }
     // ANCHOR_END: run
 
     /// One step: forward, loss, backward, and a change of the parameters.
     // ANCHOR: step
     fn step(&mut self, batch: &Batch) -> Result<Step> {
-        let started = Instant::now();
         let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
         let seed = self.config.seed.wrapping_add(self.state.steps);
         tch::manual_seed(seed as i64); // an accelerator draws its dropout from libtorch's generator
@@ -248,20 +313,21 @@ impl Trainer {
 
         let loss = self.loss(batch, &dropout)?;
         self.optimizer.zero_grad();
-        loss.f_backward()?;
-        let gradient_norm = self.optimizer.clip_gradients(self.config.clip)?;
+        let gradient_norm = self.backward(&loss)?;
         let (loss, targets) = (loss.f_double_value(&[])?, count_targets(batch)?);
         self.check_finite("loss", loss)?;
-        self.check_finite("norm of the gradient", gradient_norm)?;
-        self.optimizer.step(learning_rate)?;
+        if let Some(gradient_norm) = gradient_norm {
+            self.check_finite("norm of the gradient", gradient_norm)?;
+            self.optimizer.step(learning_rate)?;
+        }
 
         let State { epochs, batches, steps, sums, .. } = &mut self.state;
         *batches += 1;
         *steps += 1;
         sums.loss += loss * targets;
         sums.targets += targets;
-        sums.gradient_norm += gradient_norm;
-        sums.seconds += started.elapsed().as_secs_f64();
+        sums.gradient_norm += gradient_norm.unwrap_or_default();
+        sums.tokens += batch.lengths.f_sum(Kind::Int64)?.f_double_value(&[])?;
         let (epoch, total) = (*epochs + 1, self.schedule.total);
         Ok(Step {
             epoch,
@@ -269,9 +335,24 @@ impl Trainer {
             total,
             loss: sums.loss / sums.targets,
             learning_rate,
+            tokens_per_second: sums.tokens / sums.seconds,
         })
     }
     // ANCHOR_END: step
+
+    /// Finds the gradients, limits them, and says what their norm was; nothing if mixed precision made them overflow.
+    fn backward(&mut self, loss: &Tensor) -> Result<Option<f64>> {
+        if !self.config.mixed_precision {
+            loss.f_backward()?;
+            return self.optimizer.clip_gradients(self.config.clip).map(Some);
+        }
+        let factor = self.state.loss_scale.factor;
+        loss.f_mul_scalar(factor)?.f_backward()?;
+        self.optimizer.scale_gradients(1.0 / factor)?;
+        let norm = self.optimizer.clip_gradients(self.config.clip)?;
+        self.state.loss_scale.update(!norm.is_finite());
+        Ok(norm.is_finite().then_some(norm))
+    }
 
     /// Refuses to go on with numbers that have left the range of a float.
     fn check_finite(&self, what: &str, value: f64) -> Result<()> {
@@ -289,8 +370,12 @@ impl Trainer {
     fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
         let mask =
             prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
-        let prediction = self.model.forward(&batch.tokens, Some(&mask), dropout)?; // [B, T, V]
-        cross_entropy(&prediction.logits, &batch.targets, self.config.label_smoothing)
+        let forward = || self.model.forward(&batch.tokens, Some(&mask), dropout);
+        let logits = match self.config.mixed_precision {
+            true => mixed_precision(batch.tokens.device(), forward)?.logits, // [B, T, V]
+            false => forward()?.logits,
+        };
+        cross_entropy(&logits, &batch.targets, self.config.label_smoothing)
     }
     // ANCHOR_END: loss
 
@@ -312,12 +397,30 @@ impl Trainer {
     }
     // ANCHOR_END: validation_loss
 
+    /// Tries the model on the validation words, writes down how it did, and keeps its parameters if it never did better.
+    // ANCHOR: validate
+    fn validate(&mut self) -> Result<f64> {
+        let validation_loss = self.validation_loss()?;
+        self.check_finite("validation loss", validation_loss)?;
+        let State { epochs, steps, best, .. } = self.state;
+        let record = ValidationRecord { epoch: epochs + 1, steps, validation_loss };
+        if best.is_none_or(|best| validation_loss < best.validation_loss) {
+            self.parameters().write(&self.best_path())?;
+            self.state.best = Some(record);
+            self.state.validations_since_best = 0;
+        } else {
+            self.state.validations_since_best += 1;
+        }
+        self.write_down(Record::Validation(record))?;
+        Ok(validation_loss)
+    }
+    // ANCHOR_END: validate
+
     /// Closes an epoch with its record, and starts the next from its first batch.
     fn end_epoch(&mut self) -> Result<EpochRecord> {
         let started = Instant::now();
-        let validation_loss = self.validation_loss()?;
-        self.check_finite("validation loss", validation_loss)?;
-        let State { epochs, batches, steps, sums, records } = &mut self.state;
+        let validation_loss = self.validate()?;
+        let State { epochs, batches, steps, sums, times, .. } = &mut self.state;
         *epochs += 1;
         let record = EpochRecord {
             epoch: *epochs,
@@ -326,22 +429,62 @@ impl Trainer {
             train_loss: sums.loss / sums.targets,
             validation_loss,
             gradient_norm: sums.gradient_norm / *batches as f64,
-            seconds: sums.seconds + started.elapsed().as_secs_f64(),
         };
-        records.push(record);
+        let seconds = sums.seconds + started.elapsed().as_secs_f64();
+        let tokens_per_second = sums.tokens / seconds;
+        times.push(EpochTime { epoch: *epochs, seconds, tokens_per_second });
         (*batches, *sums) = (0, Sums::default());
-        log::write(&self.log, records)?;
+        log::write(&self.folder.join("times.jsonl"), times)?;
+        self.write_down(Record::Epoch(record))?;
         Ok(record)
     }
 
+    /// Puts a line into the log.
+    fn write_down(&mut self, record: Record) -> Result<()> {
+        self.state.records.push(record);
+        log::write(&self.folder.join("log.jsonl"), &self.state.records)
+    }
+
+    fn is_validation_due(&self) -> bool {
+        self.config.validate_every.is_some_and(|every| self.state.steps % every == 0)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let since_best = self.state.validations_since_best;
+        self.config.patience.is_some_and(|patience| since_best >= patience)
+    }
+
     /// What was recorded of the epochs that are complete.
-    pub fn records(&self) -> &[EpochRecord] {
-        &self.state.records
+    pub fn epochs(&self) -> Vec<EpochRecord> {
+        let epoch = |record: &Record| match record {
+            Record::Epoch(record) => Some(*record),
+            Record::Validation(_) => None,
+        };
+        self.state.records.iter().filter_map(epoch).collect()
+    }
+
+    /// How long the complete epochs took.
+    pub fn times(&self) -> &[EpochTime] {
+        &self.state.times
     }
 
     /// Steps taken and steps of the whole run.
     pub fn steps(&self) -> (u64, u64) {
         (self.state.steps, self.schedule.total)
+    }
+
+    /// The validation with the lowest loss so far.
+    pub fn best(&self) -> Option<ValidationRecord> {
+        self.state.best
+    }
+
+    /// Gives the model the parameters of the validation with the lowest loss.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] if the file that holds them is missing or damaged.
+    pub fn restore_best(&self) -> Result<()> {
+        let path = self.best_path();
+        Checkpoint::read(&path)?.restore(self.store.variables(), &path)
     }
 
     /// The parameters of the model under their names.
@@ -352,25 +495,38 @@ impl Trainer {
         }
     }
 
+    /// Where everything lies that the run needs to go on.
+    fn checkpoint_path(&self) -> PathBuf {
+        self.folder.join("checkpoint.safetensors")
+    }
+
+    /// Where the parameters of the validation with the lowest loss lie.
+    fn best_path(&self) -> PathBuf {
+        self.folder.join("best.safetensors")
+    }
+
     /// Keeps everything the run needs to go on.
     fn save(&self) -> Result<()> {
+        let path = self.checkpoint_path();
         let mut checkpoint = Checkpoint::default();
         for (name, tensor) in self.named_tensors() {
             checkpoint.tensors.insert(name, tensor.shallow_clone());
         }
         let settings = Ok(self.settings().to_string());
-        let state = serde_json::to_string(&self.state);
-        for (key, text) in [("settings", settings), ("state", state)] {
-            let text =
-                text.map_err(|error| Error::file(&self.checkpoint, error.to_string()))?;
+        let state =
+            State { optimizer_steps: self.optimizer.steps(), ..self.state.clone() };
+        for (key, text) in
+            [("settings", settings), ("state", serde_json::to_string(&state))]
+        {
+            let text = text.map_err(|error| Error::file(&path, error.to_string()))?;
             checkpoint.texts.insert(key.to_owned(), text);
         }
-        checkpoint.write(&self.checkpoint)
+        checkpoint.write(&path)
     }
 
     /// Goes back to where the checkpoint was made.
     fn resume(&mut self) -> Result<()> {
-        let path = &self.checkpoint;
+        let path = &self.checkpoint_path();
         let checkpoint = Checkpoint::read(path)?;
         let text = |key: &str| {
             let missing = || {
@@ -396,7 +552,7 @@ impl Trainer {
         }
         let state: State = serde_json::from_str(text("state")?).map_err(unreadable)?;
         checkpoint.restore(self.named_tensors(), path)?;
-        self.optimizer.set_steps(state.steps);
+        self.optimizer.set_steps(state.optimizer_steps);
         self.state = state;
         Ok(())
     }
