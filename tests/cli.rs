@@ -1,13 +1,9 @@
-//! `pronounce` and `ch08_training` as a person meets them.
+//! `pronounce` as a person meets it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::thread::sleep;
-use std::time::Duration;
 
 use assert_cmd::Command;
-use self_attention::evaluation::pronouncer::Card;
 
 fn pronounce() -> Command {
     Command::new(assert_cmd::cargo::cargo_bin!("pronounce"))
@@ -151,35 +147,4 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(&weights, &flipped).unwrap();
     refuses(&weights, "its hash is");
-}
-
-#[test]
-fn quick_training_makes_a_model_that_pronounces_also_when_it_is_killed_on_the_way() {
-    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let train = |folder: &Path| {
-        let program = assert_cmd::cargo::cargo_bin!("ch08_training");
-        let mut command = std::process::Command::new(program);
-        command.arg("--quick").arg("--folder").arg(folder);
-        command
-    };
-    let output = Command::from_std(train(whole.path())).assert().success();
-    assert!(text(&output.get_output().stdout).contains("word error rate"), "{output:?}");
-    let weights = whole.path().join("quick.safetensors");
-    let card = Card::read(&weights).unwrap();
-    assert!(card.epochs.last().unwrap().validation_loss < 3.0, "{:?}", card.epochs);
-    pronounce().arg("tough").arg("--model").arg(&weights).assert().success();
-
-    let mut run = train(broken.path()).stdout(Stdio::null()).spawn().unwrap();
-    while !broken.path().join("checkpoint.safetensors").exists() {
-        assert!(run.try_wait().unwrap().is_none(), "ended without a checkpoint");
-        sleep(Duration::from_millis(20));
-    }
-    run.kill().unwrap();
-    run.wait().unwrap();
-    let resumed = broken.path().join("quick.safetensors");
-    assert!(!resumed.exists(), "it was not killed on the way");
-    let output = Command::from_std(train(broken.path())).assert().success();
-    assert!(text(&output.get_output().stdout).contains("going on after step"));
-    assert_eq!(fs::read(&resumed).unwrap(), fs::read(&weights).unwrap());
-    assert_eq!(Card::read(&resumed).unwrap().test_scores, card.test_scores);
 }

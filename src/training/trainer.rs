@@ -4,6 +4,7 @@
 //! parameters, the optimizer's moments, the record so far, is in its checkpoint; so a run that was killed goes on to
 //! the same numbers. That holds for one machine with one number of threads: another one may add up in another order.
 
+use std::fs::{self, File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use self_attention::data::loader::{Loader, LoaderConfig};
 use self_attention::dropout::Dropout;
 use self_attention::environment::mixed_precision;
 use self_attention::error::{Error, Result};
+use self_attention::files::remove_half_written;
 use self_attention::model::{prefix_decoder_mask, Transformer, TransformerConfig};
 use self_attention::training::checkpoint::Checkpoint;
 use self_attention::training::log::{
@@ -200,6 +202,7 @@ pub struct Trainer {
     config: TrainingConfig,
     state: State,
     folder: PathBuf,
+    _lock: File,
     checkpoint_every: Duration,
 }
 // ANCHOR_END: trainer
@@ -209,7 +212,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] for settings that cannot train; [`Error::File`] if the checkpoint in the folder is damaged or
-    /// was made with other settings.
+    /// was made with other settings, or if another program trains there.
     pub fn new(
         model: &TransformerConfig,
         config: TrainingConfig,
@@ -234,6 +237,8 @@ impl Trainer {
             warm_up: (config.warm_up * total as f64).round() as u64,
             total,
         };
+        let lock = lock(folder)?;
+        remove_half_written(folder)?;
         let mut trainer = Self {
             model,
             optimizer: AdamW::new(&store, config.optimizer)?,
@@ -244,6 +249,7 @@ impl Trainer {
             config,
             state: State::default(),
             folder: folder.to_owned(),
+            _lock: lock,
             checkpoint_every: Duration::from_secs(30),
         };
         let path = trainer.checkpoint_path();
@@ -573,6 +579,21 @@ impl Trainer {
         let moments =
             self.optimizer.moments().map(|(name, tensor)| (name, tensor.shallow_clone()));
         parameters.chain(moments).collect()
+    }
+}
+
+/// Keeps the folder of a run for this program, for as long as the file that is handed back lives.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let problem = "another program trains in this folder; wait for it, stop it, or choose another folder";
+            Err(Error::file(folder, problem))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
     }
 }
 
