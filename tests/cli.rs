@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use self_attention::evaluation::pronouncer::Card;
 
 fn pronounce() -> Command {
     Command::new(assert_cmd::cargo::cargo_bin!("pronounce"))
