@@ -14,7 +14,6 @@ use std::hash::Hash;
 
 use self_attention::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use strsim::generic_levenshtein;
 
 // ANCHOR: word_accuracy
 /// The part of the words that are right from the first token to the last:
@@ -52,11 +51,44 @@ pub fn word_error_rate<T: PartialEq>(
 }
 // ANCHOR_END: word_error_rate
 
+// ANCHOR: edit_distance
+/// The fewest insertions, deletions and substitutions that turn one sequence into the other (Levenshtein 1966).
+///
+/// It is symmetric, and each of the three edits counts 1, as in `nltk.edit_distance`.
+///
+/// # Example: one phoneme too few
+/// ```
+/// # use self_attention::evaluation::metrics::edit_distance;
+/// assert_eq!(edit_distance(&["T", "AH", "F"], &["T", "AH", "F", "T"]), 1);
+/// ```
+pub fn edit_distance<T: PartialEq>(predicted: &[T], actual: &[T]) -> usize {
+    edits(predicted, actual)[predicted.len()][actual.len()]
+}
+
+/// At `[i][j]`: the edits between the first `i` predicted tokens and the first `j` actual ones.
+fn edits<T: PartialEq>(predicted: &[T], actual: &[T]) -> Vec<Vec<usize>> {
+    let mut edits = vec![vec![0; actual.len() + 1]; predicted.len() + 1];
+    for i in 0..=predicted.len() {
+        for j in 0..=actual.len() {
+            edits[i][j] = match (i, j) {
+                (0, length) | (length, 0) => length, // insert or delete them all
+                _ => {
+                    let differ = usize::from(predicted[i - 1] != actual[j - 1]);
+                    let substitution = edits[i - 1][j - 1] + differ;
+                    substitution.min(edits[i - 1][j] + 1).min(edits[i][j - 1] + 1)
+                }
+            };
+        }
+    }
+    edits
+}
+// ANCHOR_END: edit_distance
+
 // ANCHOR: phoneme_error_rate
 /// Edits needed for each token of the references: `PER = Σ_i distance(p_i, r_i) / Σ_i |r_i|`.
 ///
-/// The distance counts insertions, deletions and substitutions (Levenshtein 1966). Summed first and divided
-/// once, so that a long word weighs more than a short one.
+/// For the [edit distance](edit_distance). Summed first and divided once, so that a long word weighs more than
+/// a short one. It is what `jiwer.wer` gives for the nearest references, its words being our phonemes.
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
@@ -66,12 +98,13 @@ pub fn phoneme_error_rate<T: PartialEq>(
 ) -> Result<f64> {
     let nearest = nearest(predictions, references)?;
     let edits: usize =
-        predictions.iter().zip(&nearest).map(|(p, r)| generic_levenshtein(p, *r)).sum();
+        predictions.iter().zip(&nearest).map(|(p, r)| edit_distance(p, r)).sum();
     let tokens: usize = nearest.iter().map(|reference| reference.len()).sum();
     Ok(edits as f64 / tokens as f64)
 }
 // ANCHOR_END: phoneme_error_rate
 
+// ANCHOR: nearest
 /// The reference with the smallest edit distance for each prediction, the first listed of equals.
 ///
 /// # Errors
@@ -84,11 +117,14 @@ pub fn nearest<'a, T: PartialEq>(
     let pairs = predictions.iter().zip(references);
     Ok(pairs
         .filter_map(|(p, listed)| {
-            listed.iter().min_by_key(|r| generic_levenshtein(p, *r))
+            listed.iter().min_by_key(|reference| edit_distance(p, reference))
         })
         .collect())
 }
+// ANCHOR_END: nearest
 
+// ANCHOR: check
+/// Refuses what has no score: no words, lists of unequal length, a word without anything to compare with.
 fn check<T>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<()> {
     let refuse = |problem: String| Err(Error::input("scores", problem));
     if predictions.len() != references.len() {
@@ -109,6 +145,7 @@ fn check<T>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: check
 
 // ANCHOR: align
 /// A predicted token beside the token it stands for. One of the two is missing where the prediction has a
@@ -125,29 +162,15 @@ pub type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
 /// Of several alignments with equally few edits it takes the one that, read from the end, substitutes before
 /// it leaves out a token of `actual`, and leaves one out before it inserts (Wagner & Fischer 1974).
 pub fn align<'a, T: PartialEq>(predicted: &'a [T], actual: &'a [T]) -> Vec<Pair<'a, T>> {
-    // cost[i][j]: the edits between the first i predicted tokens and the first j actual ones.
-    let mut cost = vec![vec![0; actual.len() + 1]; predicted.len() + 1];
-    for i in 0..=predicted.len() {
-        for j in 0..=actual.len() {
-            cost[i][j] = match (i, j) {
-                (0, edits) | (edits, 0) => edits,
-                _ => {
-                    let substitution = cost[i - 1][j - 1]
-                        + usize::from(predicted[i - 1] != actual[j - 1]);
-                    substitution.min(cost[i][j - 1] + 1).min(cost[i - 1][j] + 1)
-                }
-            };
-        }
-    }
-
+    let edits = edits(predicted, actual);
     let (mut i, mut j) = (predicted.len(), actual.len());
     let mut pairs = Vec::new();
     while i > 0 || j > 0 {
         let differ = |i: usize, j: usize| usize::from(predicted[i - 1] != actual[j - 1]);
-        if i > 0 && j > 0 && cost[i][j] == cost[i - 1][j - 1] + differ(i, j) {
+        if i > 0 && j > 0 && edits[i][j] == edits[i - 1][j - 1] + differ(i, j) {
             (i, j) = (i - 1, j - 1);
             pairs.push((Some(&predicted[i]), Some(&actual[j])));
-        } else if j > 0 && cost[i][j] == cost[i][j - 1] + 1 {
+        } else if j > 0 && edits[i][j] == edits[i][j - 1] + 1 {
             j -= 1;
             pairs.push((None, Some(&actual[j])));
         } else {
@@ -160,16 +183,59 @@ pub fn align<'a, T: PartialEq>(predicted: &'a [T], actual: &'a [T]) -> Vec<Pair<
 }
 // ANCHOR_END: align
 
+// ANCHOR: counts
+/// How often a class was predicted, was actual, and was both: all that precision, recall and F1 are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Predicted where it should have been: TP, the true positives.
+    pub right: usize,
+    /// Predicted at all: TP + FP, with the false positives.
+    pub predicted: usize,
+    /// Should have been predicted: TP + FN, with the false negatives.
+    pub actual: usize,
+}
+
+impl Counts {
+    /// The part of the predictions that is right: `TP / (TP + FP)`. 0 if the class was never predicted.
+    pub fn precision(&self) -> f64 {
+        self.right as f64 / self.predicted.max(1) as f64
+    }
+
+    /// The part of the actual ones that was found: `TP / (TP + FN)`. 0 if the class was never actual.
+    pub fn recall(&self) -> f64 {
+        self.right as f64 / self.actual.max(1) as f64
+    }
+
+    /// The harmonic mean of the two: `2·TP / (2·TP + FP + FN)`. 0 if the class was neither.
+    pub fn f1(&self) -> f64 {
+        2.0 * self.right as f64 / (self.predicted + self.actual).max(1) as f64
+    }
+}
+// ANCHOR_END: counts
+
 // ANCHOR: f1_struct
-/// The harmonic mean of precision and recall, over all tokens and class by class.
+/// F1, the harmonic mean of precision and recall, over all tokens and class by class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct F1<T> {
     /// From the counts of all classes together, so that common classes weigh more.
     pub micro: f64,
     /// The mean of the classes, so that a rare one weighs as much as a common one.
     pub macro_average: f64,
-    /// Each class that was predicted or should have been.
-    pub per_class: BTreeMap<T, f64>,
+    /// The counts of all classes together: micro precision and recall are its.
+    pub total: Counts,
+    /// The counts of each class that was predicted or should have been.
+    pub per_class: BTreeMap<T, Counts>,
+}
+
+impl<T> F1<T> {
+    /// The mean over the classes, as in `f1.mean(Counts::precision)` for macro precision.
+    pub fn mean(&self, score: impl Fn(&Counts) -> f64) -> f64 {
+        mean(&self.per_class, score)
+    }
+}
+
+fn mean<T>(classes: &BTreeMap<T, Counts>, score: impl Fn(&Counts) -> f64) -> f64 {
+    classes.values().map(score).sum::<f64>() / classes.len() as f64
 }
 // ANCHOR_END: f1_struct
 
@@ -179,6 +245,9 @@ pub struct F1<T> {
 /// A class c has TP true positives (c predicted and actual), FP false positives (predicted, not actual) and
 /// FN false negatives (actual, not predicted): `F1_c = 2·TP / (2·TP + FP + FN)`. Each wrong label is one FP
 /// and one FN, so micro F1 equals accuracy here. It is another number only for [`f1_aligned`].
+///
+/// A class counts if it was predicted or actual. Where a score would divide by zero it is 0. Both are so in
+/// scikit-learn's `precision_recall_fscore_support` too, which warns of the second.
 ///
 /// # Errors
 /// [`Error::Input`] if there is no label or the two lists differ in length.
@@ -226,25 +295,8 @@ pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
         total.predicted += counts.predicted;
         total.actual += counts.actual;
     }
-    let per_class: BTreeMap<T, f64> =
-        classes.into_iter().map(|(class, counts)| (class, counts.f1())).collect();
-    let macro_average = per_class.values().sum::<f64>() / per_class.len() as f64;
-    Ok(F1 { micro: total.f1(), macro_average, per_class })
-}
-
-/// How often a class was predicted, was actual, and was both.
-#[derive(Default)]
-struct Counts {
-    right: usize,
-    predicted: usize,
-    actual: usize,
-}
-
-impl Counts {
-    /// `2·TP / (2·TP + FP + FN)`, for predicted = TP + FP and actual = TP + FN.
-    fn f1(&self) -> f64 {
-        2.0 * self.right as f64 / (self.predicted + self.actual) as f64
-    }
+    let (micro, macro_average) = (total.f1(), mean(&classes, Counts::f1));
+    Ok(F1 { micro, macro_average, total, per_class: classes })
 }
 // ANCHOR_END: f1
 
@@ -259,7 +311,11 @@ const MAX_ORDER: usize = 4;
 /// token would pay. `BP = min(1, exp(1 − r/c))` punishes shortness, for c the tokens of all predictions and r
 /// those of the references closest in length, the shorter of two that are equally close.
 ///
-/// There is no smoothing: without a single matching 4-gram the score is 0. Counts are summed over the whole
+/// The tokens are those of the sequences as they come: no text is cut up, which is where most differences
+/// between two BLEU scores come from (Post 2018).
+///
+/// There is no smoothing: without a single matching 4-gram the score is 0. (`nltk` takes the smallest
+/// positive number for a zero precision and gives a score a little above 0.) Counts are summed over the whole
 /// corpus before dividing, so the score is not a mean of scores of words. It equals `sacrebleu` with
 /// `smooth_method="none"` and `tokenize="none"`, which prints it times 100.
 ///
@@ -269,41 +325,67 @@ pub fn bleu<T: Eq + Hash>(
     predictions: &[Vec<T>],
     references: &[Vec<Vec<T>>],
 ) -> Result<f64> {
-    check(predictions, references)?;
-    let (mut matched, mut total) = ([0; MAX_ORDER], [0; MAX_ORDER]);
-    let (mut predicted_length, mut reference_length) = (0, 0);
-    for (prediction, listed) in predictions.iter().zip(references) {
-        predicted_length += prediction.len();
-        let closeness = |length: &usize| (length.abs_diff(prediction.len()), *length);
-        reference_length +=
-            listed.iter().map(Vec::len).min_by_key(closeness).unwrap_or(0);
-        for order in 1..=MAX_ORDER {
-            let listed: Vec<_> =
-                listed.iter().map(|reference| ngrams(reference, order)).collect();
-            for (ngram, count) in ngrams(prediction, order) {
-                let most = listed
-                    .iter()
-                    .filter_map(|ngrams| ngrams.get(ngram))
-                    .max()
-                    .copied()
-                    .unwrap_or(0);
-                matched[order - 1] += count.min(most);
-                total[order - 1] += count;
+    Ok(Bleu::of(predictions, references)?.score())
+}
+
+/// What [`bleu`] counts, over the whole corpus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bleu {
+    /// The n-grams that a reference holds too, clipped, for n = 1 … 4.
+    pub matched: [usize; MAX_ORDER],
+    /// All n-grams of the predictions, for n = 1 … 4.
+    pub total: [usize; MAX_ORDER],
+    /// c: the tokens of the predictions.
+    pub predicted_length: usize,
+    /// r: the tokens of the references closest in length.
+    pub reference_length: usize,
+}
+
+impl Bleu {
+    /// Counts the n-grams of `predictions` and those that are in the references too.
+    ///
+    /// # Errors
+    /// Those of [`word_accuracy`].
+    pub fn of<T: Eq + Hash>(
+        predictions: &[Vec<T>],
+        references: &[Vec<Vec<T>>],
+    ) -> Result<Self> {
+        check(predictions, references)?;
+        let mut counts = Self::default();
+        for (prediction, listed) in predictions.iter().zip(references) {
+            counts.predicted_length += prediction.len();
+            let closeness = |length: &usize| (length.abs_diff(prediction.len()), *length);
+            let closest = listed.iter().map(Vec::len).min_by_key(closeness);
+            counts.reference_length += closest.unwrap_or(0);
+            for order in 1..=MAX_ORDER {
+                let listed: Vec<_> =
+                    listed.iter().map(|reference| ngrams(reference, order)).collect();
+                for (ngram, count) in ngrams(prediction, order) {
+                    let most = listed.iter().filter_map(|ngrams| ngrams.get(ngram)).max();
+                    counts.matched[order - 1] += count.min(most.copied().unwrap_or(0));
+                    counts.total[order - 1] += count;
+                }
             }
         }
-    }
-    if matched.contains(&0) {
-        return Ok(0.0);
+        Ok(counts)
     }
 
-    let precisions = matched
-        .iter()
-        .zip(&total)
-        .map(|(&matched, &total)| matched as f64 / total as f64);
-    let mean = (precisions.map(f64::ln).sum::<f64>() / MAX_ORDER as f64).exp();
-    let brevity =
-        (1.0 - reference_length as f64 / predicted_length as f64).exp().min(1.0);
-    Ok(brevity * mean)
+    /// `p_1 … p_4`; 0 where there is no n-gram.
+    pub fn precisions(&self) -> [f64; MAX_ORDER] {
+        std::array::from_fn(|n| self.matched[n] as f64 / self.total[n].max(1) as f64)
+    }
+
+    /// `BP`: 1 unless the predictions together are shorter than the references.
+    pub fn brevity_penalty(&self) -> f64 {
+        let ratio = self.reference_length as f64 / self.predicted_length as f64; // may be ∞
+        (1.0 - ratio).exp().min(1.0)
+    }
+
+    /// `BP · (p_1 · p_2 · p_3 · p_4)^(1/4)`.
+    pub fn score(&self) -> f64 {
+        let mean = self.precisions().iter().product::<f64>().powf(1.0 / MAX_ORDER as f64);
+        self.brevity_penalty() * mean
+    }
 }
 
 /// How often each run of `order` tokens stands in a sequence.
@@ -455,17 +537,31 @@ mod tests {
             ("F", 0.8),
             ("K", 1.0),
             ("M", 0.0),
-        ];
-        let expected = expected.into_iter().chain([
             ("N", thirds),
             ("R", 1.0),
             ("T", thirds),
             ("TH", 1.0),
-        ]);
-        assert!(f1
-            .per_class
-            .iter()
-            .eq(expected.chain([("UW", thirds)]).collect::<BTreeMap<_, _>>().iter()));
+            ("UW", thirds),
+        ];
+        let found = f1.per_class.iter().map(|(class, counts)| (*class, counts.f1()));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn precision_and_recall_part_where_a_class_is_guessed_too_often() {
+        let (predicted, actual) =
+            (tokens("AH AH AH AH IH IH"), tokens("AH AH AH IH IH EH"));
+        let f1 = f1(&predicted, &actual).unwrap();
+        let ah = f1.per_class["AH"];
+        assert_eq!(ah, Counts { right: 3, predicted: 4, actual: 3 });
+        close(ah.precision(), 0.75);
+        close(ah.recall(), 1.0);
+        // Never predicted: its precision is 0 of 0.
+        close(f1.per_class["EH"].precision(), 0.0);
+        close(f1.mean(Counts::precision), (0.75 + 0.5 + 0.0) / 3.0);
+        close(f1.mean(Counts::recall), (1.0 + 0.5 + 0.0) / 3.0);
+        // With a label at each place, one too many is one too few elsewhere.
+        close(f1.total.precision(), f1.total.recall());
     }
 
     #[test]
@@ -505,6 +601,16 @@ mod tests {
         // No 4-gram at all, or none that matches.
         close(bleu_of("T AH F = T AH F"), 0.0);
         close(bleu_of("T AH F K = T AH K F"), 0.0);
+    }
+
+    #[test]
+    fn the_parts_of_bleu_can_be_looked_at() {
+        let (predictions, references) = corpus("A B C D = A B C D E / A B C D E F");
+        let bleu = Bleu::of(&predictions, &references).unwrap();
+        assert_eq!((bleu.matched, bleu.total), ([4, 3, 2, 1], [4, 3, 2, 1]));
+        close(bleu.brevity_penalty(), (1.0 - 5.0 / 4.0_f64).exp());
+        let nothing = Bleu::of(&[vec![]], &[vec![vec![1]]]).unwrap();
+        assert_eq!((nothing.brevity_penalty(), nothing.score()), (0.0, 0.0));
     }
 
     #[test]
@@ -558,7 +664,7 @@ mod tests {
             prop_assert!(pairs.iter().filter_map(|pair| pair.0).eq(&a));
             prop_assert!(pairs.iter().filter_map(|pair| pair.1).eq(&b));
             let edits = pairs.iter().filter(|(p, r)| p != r).count();
-            prop_assert_eq!(edits, generic_levenshtein(&a, &b));
+            prop_assert_eq!(edits, strsim::generic_levenshtein(&a, &b));
         }
 
         #[test]

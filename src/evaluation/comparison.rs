@@ -1,0 +1,55 @@
+//! Other programs' pronunciations, scored as our own are.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use self_attention::data::cmudict::{Entry, Phoneme};
+use self_attention::error::{Error, Result};
+use self_attention::evaluation::metrics::Scores;
+
+// ANCHOR: score
+/// Scores one pronunciation a word, each against every pronunciation the dictionary lists for that word.
+///
+/// # Errors
+/// Those of [`Scores::of`].
+pub fn score(pronunciations: &[Vec<Phoneme>], entries: &[&Entry]) -> Result<Scores> {
+    let listed: Vec<_> =
+        entries.iter().map(|entry| entry.pronunciations.clone()).collect();
+    Scores::of(pronunciations, &listed)
+}
+// ANCHOR_END: score
+
+// ANCHOR: read_pronunciations
+/// Reads the pronunciations of `entries`, in their order, from a file of lines such as `tough`, tab, `T AH F`.
+///
+/// A word without phonemes is a word the program had nothing to say about; it counts as wrong. The file may
+/// hold further words.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; [`Error::File`], with the line or the word, if it lacks one of
+/// the words, has one twice, or holds what is no phoneme.
+pub fn read_pronunciations(path: &Path, entries: &[&Entry]) -> Result<Vec<Vec<Phoneme>>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut said: HashMap<&str, Vec<Phoneme>> = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let refuse =
+            |problem: String| Error::file(path, format!("line {}: {problem}", index + 1));
+        let Some((word, phonemes)) = line.split_once('\t') else {
+            return Err(refuse("write a word, a tab and its phonemes".into()));
+        };
+        let phonemes = phonemes.split_ascii_whitespace().map(str::parse);
+        let phonemes =
+            phonemes.collect::<Result<_>>().map_err(|e| refuse(e.to_string()))?;
+        if said.insert(word, phonemes).is_some() {
+            return Err(refuse(format!("`{word}` stands there a second time")));
+        }
+    }
+    let of_word = |entry: &&Entry| {
+        said.remove(entry.word.as_str()).ok_or_else(|| {
+            Error::file(path, format!("has no line for `{}`; make it again", entry.word))
+        })
+    };
+    entries.iter().map(of_word).collect()
+}
+// ANCHOR_END: read_pronunciations
