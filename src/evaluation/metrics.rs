@@ -300,10 +300,10 @@ pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
 }
 // ANCHOR_END: f1
 
+// ANCHOR: bleu
 /// The longest n-gram that BLEU counts.
 const MAX_ORDER: usize = 4;
 
-// ANCHOR: bleu
 /// Corpus BLEU-4: `BLEU = BP · (p_1 · p_2 · p_3 · p_4)^(1/4)` (Papineni, Roukos, Ward & Zhu 2002).
 ///
 /// `p_n` is the part of all predicted n-grams that a reference holds too. An n-gram counts at most as often
