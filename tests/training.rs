@@ -196,6 +196,8 @@ dog D AO1 G",
     trainer.restore_best().unwrap();
     assert_eq!(trainer.validation_loss().unwrap(), best.validation_loss);
 
+    drop(trainer);
+
     // Started again, it knows that it is at its end.
     let mut again = new();
     assert_eq!(again.run(go_on).unwrap(), Outcome::OutOfPatience);

@@ -63,14 +63,14 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            epochs: 20,
+            epochs: 12,
             tokens_per_batch: 2048,
             learning_rate: 2e-3,
             warm_up: 0.05,
             optimizer: AdamWConfig::default(),
             clip: 1.0,
             label_smoothing: 0.05,
-            dropout: 0.1,
+            dropout: 0.02,
             validate_every: None,
             patience: None,
             mixed_precision: false,
@@ -278,7 +278,7 @@ impl Trainer {
         while self.state.epochs < self.config.epochs {
             let epoch = self.state.epochs;
             let batches = self.training.batches(epoch);
-            let (mut saved, mut lap) = (Instant::now(), Instant::now());
+            let mut saved = Instant::now();
             for batch in self.training.epoch_from(epoch, self.state.batches) {
                 if self.is_out_of_patience() {
                     self.save()?;
@@ -288,8 +288,6 @@ impl Trainer {
                 if self.state.batches < batches && self.is_validation_due() {
                     self.validate()?;
                 }
-                self.state.sums.seconds += lap.elapsed().as_secs_f64();
-                lap = Instant::now();
                 let stop = watch(Progress::Step(step)).is_break();
                 if stop || saved.elapsed() >= self.checkpoint_every {
                     self.save()?;
@@ -312,9 +310,10 @@ impl Trainer {
     /// One step: forward, loss, backward, and a change of the parameters.
     // ANCHOR: step
     fn step(&mut self, batch: &Batch) -> Result<Step> {
+        let started = Instant::now();
         let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
         let seed = self.config.seed.wrapping_add(self.state.steps);
-        tch::manual_seed(seed as i64); // an accelerator draws its dropout from libtorch's generator
+        tch::manual_seed(seed as i64); // from it an accelerator draws its dropout
         let dropout = Dropout::new(self.config.dropout, seed)?;
 
         let loss = self.loss(batch, &dropout)?;
@@ -334,6 +333,7 @@ impl Trainer {
         sums.targets += targets;
         sums.gradient_norm += gradient_norm.unwrap_or_default();
         sums.tokens += batch.lengths.f_sum(Kind::Int64)?.f_double_value(&[])?;
+        sums.seconds += started.elapsed().as_secs_f64();
         let (epoch, total) = (*epochs + 1, self.schedule.total);
         Ok(Step {
             epoch,
@@ -406,6 +406,7 @@ impl Trainer {
     /// Tries the model on the validation words, writes down how it did, and keeps its parameters if it never did better.
     // ANCHOR: validate
     fn validate(&mut self) -> Result<f64> {
+        let started = Instant::now();
         let validation_loss = self.validation_loss()?;
         self.check_finite("validation loss", validation_loss)?;
         let State { epochs, steps, best, .. } = self.state;
@@ -418,13 +419,13 @@ impl Trainer {
             self.state.validations_since_best += 1;
         }
         self.write_down(Record::Validation(record))?;
+        self.state.sums.seconds += started.elapsed().as_secs_f64();
         Ok(validation_loss)
     }
     // ANCHOR_END: validate
 
     /// Closes an epoch with its record, and starts the next from its first batch.
     fn end_epoch(&mut self) -> Result<EpochRecord> {
-        let started = Instant::now();
         let validation_loss = self.validate()?;
         let State { epochs, batches, steps, sums, times, .. } = &mut self.state;
         *epochs += 1;
@@ -436,7 +437,7 @@ impl Trainer {
             validation_loss,
             gradient_norm: sums.gradient_norm / *batches as f64,
         };
-        let seconds = sums.seconds + started.elapsed().as_secs_f64();
+        let seconds = sums.seconds;
         let tokens_per_second = sums.tokens / seconds;
         times.push(EpochTime { epoch: *epochs, seconds, tokens_per_second });
         (*batches, *sums) = (0, Sums::default());
@@ -452,7 +453,9 @@ impl Trainer {
     }
 
     fn is_validation_due(&self) -> bool {
-        self.config.validate_every.is_some_and(|every| self.state.steps % every == 0)
+        self.config
+            .validate_every
+            .is_some_and(|every| self.state.steps.is_multiple_of(every))
     }
 
     fn is_out_of_patience(&self) -> bool {
