@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     question_23()
 }
 
-/// What could come after the T of *tough*: the four sounds of `ough` that do not begin with a consonant.
+/// What could come after the T of *tough*: the vowels of *tough*, *though*, *through* and *cough*.
 const CANDIDATES: [&str; 4] = ["AH", "OW", "UW", "AO"];
 /// How well each fits, by hand.
 const LOGITS: [f64; 4] = [2.0, 1.0, 1.0, 0.0];
@@ -172,16 +172,17 @@ fn question_20(Data { batch, family }: &Data) -> Result<()> {
 
 /// The best probability of the right token under label smoothing, and the loss it has then: the least there is.
 fn floor(smoothing: f64) -> Result<(f64, f64)> {
-    let mut best = Tensor::full([69], smoothing / 69.0, (Kind::Double, Device::Cpu));
-    let right = 1.0 - smoothing + smoothing / 69.0;
-    let _ = best.get(0).fill_(right);
-    best = best.clamp_min(1e-300); // ln 0 would be −∞
+    let wrong = smoothing / 69.0;
+    let right = 1.0 - smoothing + wrong;
+    let mut best = [wrong.max(1e-300); 69]; // the logarithm of 0 would be −∞
+    best[0] = right;
+    let logits = Tensor::from_slice(&best).log().view([1, 1, 69]); // [B, T, V]
     let target = Tensor::from_slice2(&[[0i64]]);
-    let loss = cross_entropy(&best.log().view([1, 1, 69]), &target, smoothing)?;
+    let loss = cross_entropy(&logits, &target, smoothing)?;
     Ok((right, loss.double_value(&[])))
 }
 
-/// A new model with the parameters that `seed` draws, in 64 bits, so that every machine rounds alike.
+/// A new model, the same each time, in 64 bits, so that rounding does not show.
 fn new_model(config: &TransformerConfig) -> Result<(nn::VarStore, Transformer)> {
     tch::manual_seed(8);
     let mut store = nn::VarStore::new(Device::Cpu);
@@ -261,7 +262,7 @@ fn not_shifted(batch: &Batch) -> Tensor {
 
 /// Wrong targets: what comes next at all positions, letters and padding too.
 fn everything(batch: &Batch) -> Result<Tensor> {
-    let [rows, columns] = batch.tokens.size2().map(|(rows, columns)| [rows, columns])?;
+    let (rows, columns) = batch.tokens.size2()?;
     let end = Tensor::full([rows, 1], PAD, (Kind::Int64, Device::Cpu));
     let next = Tensor::cat(&[batch.tokens.narrow(1, 1, columns - 1), end], 1); // [B, T]
     Ok(batch.targets.where_self(&batch.targets.ne(IGNORED), &next))
@@ -732,7 +733,7 @@ fn runs_figure() -> Result<Chart> {
             title: title.into(),
             description: "Training and validation loss against the step.".into(),
             x_axis: Axis::linear("step").with_include([0.0]),
-            y_axis: Axis::linear("loss (nats a target)").with_include([0.0, 5.0]),
+            y_axis: Axis::linear("loss (nats a target)").with_include([0.0, 4.2]),
             series: loss_series(&run.epochs, &validations),
             references: Vec::new(),
         }))
