@@ -27,6 +27,7 @@ pub fn remove_half_written(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] if the system refuses; a file of that name is then as it was.
+// ANCHOR: write_whole
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -44,6 +45,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     file.persist(path).map_err(|error| Error::io(path)(error.error))?;
     Ok(())
 }
+// ANCHOR_END: write_whole
 
 #[cfg(test)]
 mod tests {

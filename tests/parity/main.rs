@@ -13,4 +13,5 @@ mod evaluation;
 mod feed_forward;
 mod fixture;
 mod multi_head;
+mod training;
 mod worked_example;
