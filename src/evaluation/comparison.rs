@@ -53,3 +53,44 @@ pub fn read_pronunciations(path: &Path, entries: &[&Entry]) -> Result<Vec<Vec<Ph
     entries.iter().map(of_word).collect()
 }
 // ANCHOR_END: read_pronunciations
+
+#[cfg(test)]
+mod tests {
+    use self_attention::data::cmudict::Dictionary;
+
+    use super::*;
+
+    const WORDS: &[u8] = b"tough T AH1 F\ncough K AA1 F\ncough(2) K AO1 F";
+
+    fn read(text: &str) -> Result<Vec<Vec<Phoneme>>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("said.tsv");
+        fs::write(&path, text).unwrap();
+        let dictionary = Dictionary::parse(WORDS).unwrap();
+        read_pronunciations(&path, &dictionary.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_file_is_read_in_the_order_of_the_words_and_scored() {
+        let said = read("cough\tK AO F\r\nbough\tB AW\ntough\t\n").unwrap();
+        assert_eq!(format!("{said:?}"), "[[], [K, AO, F]]");
+        let dictionary = Dictionary::parse(WORDS).unwrap();
+        let scores = score(&said, &dictionary.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!((scores.words, scores.word_error_rate), (2, 0.5));
+        assert_eq!(scores.phoneme_error_rate, 0.5);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_scored_says_where() {
+        let problem = |text| read(text).unwrap_err().to_string();
+        assert!(
+            problem("tough\tT AH F").ends_with("has no line for `cough`; make it again")
+        );
+        assert!(problem("tough T AH F").contains("line 1: write a word, a tab"));
+        assert!(problem("tough\tT AH F\ncough\tK XX F").contains("line 2: phoneme: `XX`"));
+        assert!(problem("tough\tT\ntough\tT")
+            .contains("line 2: `tough` stands there a second"));
+        let missing = read_pronunciations(Path::new("no/such.tsv"), &[]).unwrap_err();
+        assert!(matches!(missing, Error::Io { .. }));
+    }
+}
