@@ -114,11 +114,28 @@ impl Block {
         mask: Option<&Mask>,
         dropout: &Dropout,
     ) -> Result<Attended> {
+        self.around(x, dropout, |x| self.attention.forward(x, mask, dropout))
+    }
+    // ANCHOR_END: forward
+
+    /// The block around its attention, whatever that attends to: residual connections, norms, feed-forward network.
+    ///
+    /// # Shapes
+    /// As [`Block::forward`]; `attend` gets and gives `[B, T, E]`.
+    ///
+    /// # Errors
+    /// As [`Block::forward`], and those of `attend`.
+    // ANCHOR: around
+    pub fn around(
+        &self,
+        x: &Tensor,
+        dropout: &Dropout,
+        attend: impl FnOnce(&Tensor) -> Result<Attended>,
+    ) -> Result<Attended> {
         match self.norm {
             NormPlacement::Pre => {
                 let normed = self.attention_norm.forward(x)?; // [B, T, E]
-                let Attended { context, weights } =
-                    self.attention.forward(&normed, mask, dropout)?;
+                let Attended { context, weights } = attend(&normed)?;
                 let x = x.f_add(&dropout.apply(&context)?)?; // [B, T, E]
                 let normed = self.feed_forward_norm.forward(&x)?; // [B, T, E]
                 let digested = self.feed_forward.forward(&normed)?; // [B, T, E]
@@ -126,8 +143,7 @@ impl Block {
                 Ok(Attended { context: x, weights })
             }
             NormPlacement::Post => {
-                let Attended { context, weights } =
-                    self.attention.forward(x, mask, dropout)?;
+                let Attended { context, weights } = attend(x)?;
                 let sum = x.f_add(&dropout.apply(&context)?)?; // [B, T, E]
                 let x = self.attention_norm.forward(&sum)?; // [B, T, E]
                 let digested = self.feed_forward.forward(&x)?; // [B, T, E]
@@ -136,7 +152,7 @@ impl Block {
             }
         }
     }
-    // ANCHOR_END: forward
+    // ANCHOR_END: around
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ extern crate self as self_attention;
 
 pub mod attention;
 pub mod block;
+pub mod cache;
 pub mod chapters;
 pub mod data;
 pub mod dropout;

@@ -207,13 +207,26 @@ impl Transformer {
             x = attended.context; // [B, T, E]
             weights.push(attended.weights); // [B, H, T, T]
         }
-        if let Some(norm) = &self.norm {
-            x = norm.forward(&x)?; // [B, T, E]
-        }
-        let logits = x.f_linear(&self.embedding, None::<&Tensor>)?; // [B, T, V]
-        Ok(Prediction { logits, weights })
+        Ok(Prediction { logits: self.logits(&x)?, weights })
     }
     // ANCHOR_END: forward
+
+    /// What the last block says, in scores of the tokens.
+    ///
+    /// # Shapes
+    /// `x`: `[B, T, E]`; logits: `[B, T, V]`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if `x` is not as wide as the model.
+    // ANCHOR: logits
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        let x = match &self.norm {
+            Some(norm) => &norm.forward(x)?, // [B, T, E]
+            None => x,
+        };
+        Ok(x.f_linear(&self.embedding, None::<&Tensor>)?) // [B, T, V]
+    }
+    // ANCHOR_END: logits
 
     /// The vector of each token plus the vector of its position.
     ///
@@ -224,7 +237,20 @@ impl Transformer {
     /// As [`Transformer::forward`].
     // ANCHOR: embed
     pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
-        let limit = self.config.max_positions;
+        self.embed_from(0, tokens)
+    }
+    // ANCHOR_END: embed
+
+    /// [`Transformer::embed`] for tokens of which the first stands at position `first`.
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`; result: `[B, T, E]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    // ANCHOR: embed_from
+    pub fn embed_from(&self, first: i64, tokens: &Tensor) -> Result<Tensor> {
+        let limit = self.config.max_positions - first;
         let length = match tokens.size()[..] {
             [_, length] if length <= limit => length,
             _ => {
@@ -243,10 +269,10 @@ impl Transformer {
             // Sines are of size 1; the paper makes the tokens as large by √E.
             Positions::Sinusoidal => (self.config.width as f64).sqrt(),
         };
-        let positions = self.positions.f_narrow(0, 0, length)?; // [T, E]
+        let positions = self.positions.f_narrow(0, first, length)?; // [T, E]
         Ok(tokens.f_mul_scalar(scale)?.f_add(&positions)?) // [B, T, E]
     }
-    // ANCHOR_END: embed
+    // ANCHOR_END: embed_from
 }
 
 #[cfg(test)]

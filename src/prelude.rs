@@ -7,6 +7,7 @@ pub use crate::attention::{
     weighted_average, Attended,
 };
 pub use crate::block::{Block, BlockConfig, NormPlacement};
+pub use crate::cache::{Cache, KeysValues};
 pub use crate::data::batch::{Batch, Example, IGNORED};
 pub use crate::data::cmudict::{Dictionary, Phoneme};
 pub use crate::data::loader::{Loader, LoaderConfig};

@@ -124,7 +124,8 @@ impl Pronouncer {
     /// # Errors
     /// Those of [`Pronouncer::check`], for the first word that has one.
     pub fn pronounce<W: AsRef<str>>(&self, words: &[W]) -> Result<Vec<Vec<Phoneme>>> {
-        greedy(&self.model, &self.vocabulary, words)
+        let said = greedy(&self.model, &self.vocabulary, words)?;
+        Ok(said.into_iter().map(|hypothesis| hypothesis.phonemes).collect())
     }
 }
 
@@ -142,7 +143,9 @@ pub fn evaluate(
     let words: Vec<&str> = entries.iter().map(|entry| entry.word.as_str()).collect();
     let listed: Vec<_> =
         entries.iter().map(|entry| entry.pronunciations.clone()).collect();
-    Scores::of(&greedy(model, vocabulary, &words)?, &listed)
+    let said = greedy(model, vocabulary, &words)?;
+    let said: Vec<_> = said.into_iter().map(|hypothesis| hypothesis.phonemes).collect();
+    Scores::of(&said, &listed)
 }
 // ANCHOR_END: evaluate
 
