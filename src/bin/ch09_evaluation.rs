@@ -93,6 +93,14 @@ fn part(dictionary: &Dictionary, split: Split) -> Vec<&Entry> {
     dictionary.iter().filter(|entry| Split::of(&entry.word) == split).collect()
 }
 
+/// The scores on the test words as they stand on a model's card.
+fn on_card(card: &Card) -> Result<Scores> {
+    card.test_scores.ok_or_else(|| {
+        let problem = "has no scores on the test words; train the model to the end";
+        Error::file(Card::path(Path::new(SHIPPED)), problem)
+    })
+}
+
 /// Scores the shipped model anew.
 // ANCHOR: score
 fn score(setting: &Setting, part_asked: Part) -> Result<()> {
@@ -110,7 +118,7 @@ fn score(setting: &Setting, part_asked: Part) -> Result<()> {
         Part::Test => {
             let entries = part(dictionary, Split::Test);
             println!("{}", evaluate(model, vocabulary, &entries)?);
-            println!("\nthe model's card says\n{}", card.test_scores);
+            println!("\nthe model's card says\n{}", on_card(card)?);
         }
     }
     Ok(())
@@ -377,7 +385,7 @@ fn question_25(heard: &Heard) -> Result<()> {
     println!("\n== q25_scores ==");
     real_scores(heard)?;
     println!("\n== q25_error ==");
-    standard_errors(heard);
+    standard_errors(heard)?;
     println!("\n== q25_confusions ==");
     confusions(heard);
     println!("\n== q25_kinds ==");
@@ -431,8 +439,9 @@ fn real_scores(heard: &Heard) -> Result<()> {
     for (name, file) in COMPARED {
         line(name, &score_of(&read_pronunciations(&comparison(file), &test)?, &test)?);
     }
-    line("this book's model", &card.test_scores);
-    println!("\n{} test words", card.test_scores.words);
+    let scores = on_card(card)?;
+    line("this book's model", &scores);
+    println!("\n{} test words", scores.words);
     Ok(())
 }
 
@@ -466,8 +475,8 @@ fn standard_error(rate: f64, words: usize) -> f64 {
     (rate * (1.0 - rate) / words as f64).sqrt()
 }
 
-fn standard_errors(heard: &Heard) {
-    let Scores { words, word_error_rate: rate, .. } = heard.setting.card.test_scores;
+fn standard_errors(heard: &Heard) -> Result<()> {
+    let Scores { words, word_error_rate: rate, .. } = on_card(&heard.setting.card)?;
     println!(
         "{:>6} words, {} wrong: standard error {}",
         100,
@@ -487,6 +496,7 @@ fn standard_errors(heard: &Heard) {
         "two equal systems on two such tests differ by up to {}, 19 times in 20",
         percent(difference)
     );
+    Ok(())
 }
 
 /// The phonemes that are taken for each other most often.
