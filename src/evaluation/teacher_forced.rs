@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tch::{no_grad, Tensor};
+use tch::{no_grad, Kind, Tensor};
 
 use self_attention::data::batch::{Batch, Example, IGNORED};
 use self_attention::data::cmudict::Entry;
@@ -124,7 +124,7 @@ pub fn misses(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
     let likeliest = logits.f_argmax(-1, false)?; // [B, T]
     let missed =
         likeliest.f_ne_tensor(targets)?.f_logical_and(&targets.f_ne(IGNORED)?)?;
-    Ok(Vec::try_from(missed.f_sum_dim_intlist(-1, false, tch::Kind::Int64)?)?) // [B]
+    Ok(Vec::try_from(missed.f_sum_dim_intlist(-1, false, Kind::Int64)?)?) // [B]
 }
 // ANCHOR_END: misses
 
@@ -143,7 +143,7 @@ impl fmt::Display for TeacherForced {
 mod tests {
     use super::*;
     use self_attention::model::TransformerConfig;
-    use tch::{nn, Device, Kind};
+    use tch::{nn, Device};
 
     fn entry(word: &str, pronunciations: &[&str]) -> Entry {
         let phonemes =
