@@ -224,7 +224,7 @@ mod tests {
 
     /// The logits at the last position by the full forward pass.
     fn full(model: &Transformer, tokens: &Tensor, prefix: i64) -> Tensor {
-        let [batch, length] = tokens.size()[..] else { panic!("{tokens:?}") };
+        let [batch, length] = [0, 1].map(|dimension| tokens.size()[dimension]);
         let prefixes = Tensor::full([batch], prefix, (Kind::Int64, Device::Cpu));
         let mask = Mask::prefix(&prefixes, length).unwrap();
         model.forward(tokens, Some(&mask), &Dropout::off()).unwrap().logits.select(1, -1)

@@ -55,7 +55,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "words")]
     input: Option<PathBuf>,
 
-    /// Keeps the N likeliest beginnings while it writes; 1 writes the likeliest phoneme each time. [default: the number
+    /// Keeps the N likeliest beginnings while it writes; 1 writes the likeliest phoneme each time [default: the number
     /// of --n-best, or 1]
     #[arg(long, value_name = "N")]
     beam: Option<usize>,
@@ -72,11 +72,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE.svg")]
     heatmap: Option<PathBuf>,
 
-    /// The block to draw, counted from 1. [default: the last]
+    /// The block to draw, counted from 1 [default: the last]
     #[arg(long, value_name = "B", requires = "heatmap")]
     block: Option<usize>,
 
-    /// The head to draw, counted from 1. [default: all heads of the block]
+    /// The head to draw, counted from 1 [default: all heads of the block]
     #[arg(long, value_name = "H", requires = "heatmap")]
     head: Option<usize>,
 

@@ -143,7 +143,7 @@ impl BeamSearch {
     /// let config = TransformerConfig::new(vocabulary.len() as i64).with_width(16);
     /// let model = config.init(&store.root())?;
     /// let found = BeamSearch::new(2).search(&model, &vocabulary, &["tough"])?;
-    /// let [best, second] = &found[0][..] else { panic!("two beams") };
+    /// let (best, second) = (&found[0][0], &found[0][1]);
     /// assert!(best.log_probability >= second.log_probability);
     /// assert_ne!(best.phonemes, second.phonemes);
     /// # Ok(())
