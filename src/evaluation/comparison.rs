@@ -1,4 +1,13 @@
 //! Other programs' pronunciations, scored as our own are.
+//!
+//! `models/comparison/g2p_en.tsv` holds what the Python package g2p-en says of our test words; the script that made it,
+//! `benches/pytorch/g2p_en.py`, tells what its network saw in training.
+//!
+//! Published scores can be set beside ours and not compared to the decimal. Yolchuyeva, Németh & Gyires-Tóth (2019,
+//! <https://arxiv.org/abs/2004.06338>) report a word error rate of 22.1 % and a phoneme error rate of 5.2 % for a
+//! transformer of four encoder and four decoder layers, on an older CMUdict with a split of its own. The older
+//! dictionary is easier: Phonetisaurus, a program of another kind, makes 24.4 % word errors on the split that was used
+//! for it and 33.89 % on the dictionary of 2016 (<https://github.com/cmusphinx/g2p-seq2seq/issues/36>).
 
 use std::collections::HashMap;
 use std::fs;
