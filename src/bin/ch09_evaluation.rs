@@ -7,7 +7,7 @@ use clap::Parser;
 use self_attention::data::cmudict::Entry;
 use self_attention::data::vocabulary::EOS;
 use self_attention::evaluation::baseline::LetterToSound;
-use self_attention::evaluation::calibration::Calibration;
+use self_attention::evaluation::calibration::{Bin, Calibration};
 use self_attention::evaluation::comparison::{read_pronunciations, score as score_of};
 use self_attention::evaluation::decoding::{BeamSearch, Hypothesis};
 use self_attention::evaluation::metrics::{
@@ -791,7 +791,7 @@ fn mistakes(heard: &Heard) -> Result<()> {
         line(index, heard.edits[index].to_string());
     }
     println!("\n== q26_looked ==");
-    if let Some(&index) = surest.first() {
+    if let Some(index) = heard.worth_a_look() {
         let Said { word, greedy, .. } = heard.said(index);
         println!("{word}, listed as {}\n", text(&heard.nearest[index]));
         println!("written  probability  next best  probability");
@@ -839,6 +839,12 @@ impl Heard<'_> {
         self.wrong(|index| -self.said(index).greedy.log_probability)
     }
 
+    /// The surest mistake in a word of six letters or more.
+    fn worth_a_look(&self) -> Option<usize> {
+        let mut surest = self.surest().into_iter();
+        surest.find(|&index| self.entries[index].word.len() >= 6)
+    }
+
     /// Whether the probability of what was said means what it says.
     fn calibration(&self) -> Result<Calibration> {
         let outcomes = self.record.said.iter().zip(&self.edits);
@@ -851,10 +857,11 @@ impl Heard<'_> {
     fn reliability_figure(&self) -> Result<Chart> {
         let bins = self.calibration()?.bins;
         let points = bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
-        let spread = bins
-            .iter()
-            .map(|bin| 1.96 * standard_error(bin.accuracy, bin.count))
-            .collect();
+        let spread = bins.iter().map(|&Bin { accuracy, count, .. }| {
+            let error = 1.96 * standard_error(accuracy, count);
+            error.min(accuracy).min(1.0 - accuracy) // no part is below 0 or above 1
+        });
+        let spread = spread.collect();
         let edges = [0.0, 1.0];
         Ok(Chart::Curves(Curves {
             title: "How sure, and how often right".into(),
@@ -917,10 +924,9 @@ impl Heard<'_> {
         })
     }
 
-    /// What the surest mistake looked at, in the head that looks most sharply.
+    /// What a sure mistake looked at, in the head that looks most sharply.
     fn mistake_figure(&self) -> Result<Chart> {
-        let surest = self.surest();
-        let Some(&index) = surest.first() else {
+        let Some(index) = self.worth_a_look() else {
             return Err(Error::input("mistake", "there is no word that is wrong"));
         };
         let Said { word, greedy, .. } = self.said(index);
