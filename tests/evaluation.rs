@@ -95,7 +95,9 @@ fn a_teacher_hides_how_wrong_the_wrong_words_are() {
     let summary = record().summary;
     let (given, alone) = (summary.teacher_forced, summary.searches[0].scores);
     assert_eq!(given.words, alone.words);
-    assert!((1.0 - given.word_accuracy - alone.word_error_rate).abs() < 1e-12);
+    // To a word: one near tie may fall to either side, for the two sum in another order.
+    let apart = (1.0 - given.word_accuracy - alone.word_error_rate).abs();
+    assert!(apart * (given.words as f64) < 1.5, "{apart}");
     assert!(1.0 - given.accuracy < alone.phoneme_error_rate);
     let text = output("q24_two_scores");
     let number = |name: &str| -> f64 {
@@ -116,6 +118,14 @@ fn more_beams_find_likelier_pronunciations() {
     let mean: Vec<f64> =
         searches[..3].iter().map(|found| found.log_probability).collect();
     assert!(mean[0] < mean[1] && mean[1] <= mean[2], "{mean:?}");
+}
+
+/// Q26: what is hard for one is hard for the other.
+#[test]
+fn a_paired_comparison_is_finer() {
+    let text = output("q26_beams");
+    let paired = percentages(&text, "its standard error, paired")[0];
+    assert!(paired < percentages(&text, "and of two rates on other words")[0] / 2.0);
 }
 
 /// Q25: an unusual spelling is harder.
