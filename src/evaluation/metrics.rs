@@ -304,7 +304,6 @@ pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
 }
 // ANCHOR_END: f1_aligned
 
-// ANCHOR: bleu
 /// The longest n-gram that BLEU counts.
 const MAX_ORDER: usize = 4;
 
