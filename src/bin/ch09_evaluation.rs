@@ -153,7 +153,7 @@ struct Heard<'a> {
     /// What the model said of each.
     predictions: Vec<Vec<Phoneme>>,
     /// What the dictionary lists for each.
-    listed: Vec<Vec<Vec<Phoneme>>>,
+    listed: Vec<Listed>,
     /// The nearest of these.
     nearest: Vec<Vec<Phoneme>>,
     /// How far that is.
@@ -313,8 +313,11 @@ const FIVE: [(&str, &str, &[&str]); 5] = [
     ("enough", "IH N AH F", &["IH N AH F", "IY N AH F"]),
 ];
 
+/// All pronunciations that the dictionary lists for a word.
+type Listed = Vec<Vec<Phoneme>>;
+
 /// The five words as predictions and references.
-fn five() -> Result<(Vec<Vec<Phoneme>>, Vec<Vec<Vec<Phoneme>>>)> {
+fn five() -> Result<(Vec<Vec<Phoneme>>, Vec<Listed>)> {
     let predictions =
         FIVE.iter().map(|(_, said, _)| phonemes(said)).collect::<Result<_>>()?;
     let listed =
