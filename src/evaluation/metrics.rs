@@ -15,13 +15,13 @@ use std::hash::Hash;
 use self_attention::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-// ANCHOR: word_accuracy
 /// The part of the words that are right from the first token to the last:
 /// `accuracy = |{i : p_i ∈ references_i}| / words`.
 ///
 /// # Errors
 /// [`Error::Input`] if there is no word, if the two lists differ in length, or if a word has no reference or
 /// an empty one.
+// ANCHOR: word_accuracy
 pub fn word_accuracy<T: PartialEq>(
     predictions: &[Vec<T>],
     references: &[Vec<Vec<T>>],
@@ -35,7 +35,6 @@ pub fn word_accuracy<T: PartialEq>(
 }
 // ANCHOR_END: word_accuracy
 
-// ANCHOR: word_error_rate
 /// The part of the words that are not right: `WER = 1 − accuracy`.
 ///
 /// The speech field uses the same name for edits per word of a sentence. In grapheme-to-phoneme conversion
@@ -43,6 +42,7 @@ pub fn word_accuracy<T: PartialEq>(
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
+// ANCHOR: word_error_rate
 pub fn word_error_rate<T: PartialEq>(
     predictions: &[Vec<T>],
     references: &[Vec<Vec<T>>],
@@ -51,7 +51,6 @@ pub fn word_error_rate<T: PartialEq>(
 }
 // ANCHOR_END: word_error_rate
 
-// ANCHOR: edit_distance
 /// The fewest insertions, deletions and substitutions that turn one sequence into the other (Levenshtein 1966).
 ///
 /// It is symmetric, and each of the three edits counts 1, as in `nltk.edit_distance`.
@@ -61,6 +60,7 @@ pub fn word_error_rate<T: PartialEq>(
 /// # use self_attention::evaluation::metrics::edit_distance;
 /// assert_eq!(edit_distance(&["T", "AH", "F"], &["T", "AH", "F", "T"]), 1);
 /// ```
+// ANCHOR: edit_distance
 pub fn edit_distance<T: PartialEq>(predicted: &[T], actual: &[T]) -> usize {
     edits(predicted, actual)[predicted.len()][actual.len()]
 }
@@ -84,7 +84,6 @@ fn edits<T: PartialEq>(predicted: &[T], actual: &[T]) -> Vec<Vec<usize>> {
 }
 // ANCHOR_END: edit_distance
 
-// ANCHOR: phoneme_error_rate
 /// Edits needed for each token of the references: `PER = Σ_i distance(p_i, r_i) / Σ_i |r_i|`.
 ///
 /// For the [edit distance](edit_distance). Summed first and divided once, so that a long word weighs more than
@@ -92,6 +91,7 @@ fn edits<T: PartialEq>(predicted: &[T], actual: &[T]) -> Vec<Vec<usize>> {
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
+// ANCHOR: phoneme_error_rate
 pub fn phoneme_error_rate<T: PartialEq>(
     predictions: &[Vec<T>],
     references: &[Vec<Vec<T>>],
@@ -104,11 +104,11 @@ pub fn phoneme_error_rate<T: PartialEq>(
 }
 // ANCHOR_END: phoneme_error_rate
 
-// ANCHOR: nearest
 /// The reference with the smallest edit distance for each prediction, the first listed of equals.
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
+// ANCHOR: nearest
 pub fn nearest<'a, T: PartialEq>(
     predictions: &[Vec<T>],
     references: &'a [Vec<Vec<T>>],
@@ -123,8 +123,8 @@ pub fn nearest<'a, T: PartialEq>(
 }
 // ANCHOR_END: nearest
 
-// ANCHOR: check
 /// Refuses what has no score: no words, lists of unequal length, a word without anything to compare with.
+// ANCHOR: check
 fn check<T>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<()> {
     let refuse = |problem: String| Err(Error::input("scores", problem));
     if predictions.len() != references.len() {
@@ -147,7 +147,6 @@ fn check<T>(predictions: &[Vec<T>], references: &[Vec<Vec<T>>]) -> Result<()> {
 }
 // ANCHOR_END: check
 
-// ANCHOR: align
 /// A predicted token beside the token it stands for. One of the two is missing where the prediction has a
 /// token too many or too few.
 pub type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
@@ -161,6 +160,7 @@ pub type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
 ///
 /// Of several alignments with equally few edits it takes the one that, read from the end, substitutes before
 /// it leaves out a token of `actual`, and leaves one out before it inserts (Wagner & Fischer 1974).
+// ANCHOR: align
 pub fn align<'a, T: PartialEq>(predicted: &'a [T], actual: &'a [T]) -> Vec<Pair<'a, T>> {
     let edits = edits(predicted, actual);
     let (mut i, mut j) = (predicted.len(), actual.len());
@@ -183,8 +183,8 @@ pub fn align<'a, T: PartialEq>(predicted: &'a [T], actual: &'a [T]) -> Vec<Pair<
 }
 // ANCHOR_END: align
 
-// ANCHOR: counts
 /// How often a class was predicted, was actual, and was both: all that precision, recall and F1 are made of.
+// ANCHOR: counts
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Predicted where it should have been: TP, the true positives.
@@ -196,12 +196,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The part of the predictions that is right: `TP / (TP + FP)`. 0 if the class was never predicted.
+    /// The part of the predictions that is right: `TP / (TP + FP)`.
+    /// 0 if the class was never predicted.
     pub fn precision(&self) -> f64 {
         self.right as f64 / self.predicted.max(1) as f64
     }
 
-    /// The part of the actual ones that was found: `TP / (TP + FN)`. 0 if the class was never actual.
+    /// The part of the actual ones that was found: `TP / (TP + FN)`.
+    /// 0 if the class was never actual.
     pub fn recall(&self) -> f64 {
         self.right as f64 / self.actual.max(1) as f64
     }
@@ -213,8 +215,8 @@ impl Counts {
 }
 // ANCHOR_END: counts
 
-// ANCHOR: f1_struct
 /// F1, the harmonic mean of precision and recall, over all tokens and class by class.
+// ANCHOR: f1_struct
 #[derive(Clone, Debug, PartialEq)]
 pub struct F1<T> {
     /// From the counts of all classes together, so that common classes weigh more.
@@ -239,7 +241,6 @@ fn mean<T>(classes: &BTreeMap<T, Counts>, score: impl Fn(&Counts) -> f64) -> f64
 }
 // ANCHOR_END: f1_struct
 
-// ANCHOR: f1
 /// F1 over labels that stand in pairs, one predicted and one actual (van Rijsbergen 1979).
 ///
 /// A class c has TP true positives (c predicted and actual), FP false positives (predicted, not actual) and
@@ -251,6 +252,7 @@ fn mean<T>(classes: &BTreeMap<T, Counts>, score: impl Fn(&Counts) -> f64) -> f64
 ///
 /// # Errors
 /// [`Error::Input`] if there is no label or the two lists differ in length.
+// ANCHOR: f1
 pub fn f1<T: Ord + Clone>(predicted: &[T], actual: &[T]) -> Result<F1<T>> {
     if predicted.len() != actual.len() {
         let problem = format!(
@@ -265,11 +267,13 @@ pub fn f1<T: Ord + Clone>(predicted: &[T], actual: &[T]) -> Result<F1<T>> {
     }
     f1_aligned(predicted.iter().map(Some).zip(actual.iter().map(Some)))
 }
+// ANCHOR_END: f1
 
 /// F1 over [aligned](align) pairs: a token too many is a false positive, one too few a false negative.
 ///
 /// # Errors
 /// [`Error::Input`] if there is no pair with a token in it.
+// ANCHOR: f1_aligned
 pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
     pairs: impl IntoIterator<Item = Pair<'a, T>>,
 ) -> Result<F1<T>> {
@@ -298,9 +302,8 @@ pub fn f1_aligned<'a, T: Ord + Clone + 'a>(
     let (micro, macro_average) = (total.f1(), mean(&classes, Counts::f1));
     Ok(F1 { micro, macro_average, total, per_class: classes })
 }
-// ANCHOR_END: f1
+// ANCHOR_END: f1_aligned
 
-// ANCHOR: bleu
 /// The longest n-gram that BLEU counts.
 const MAX_ORDER: usize = 4;
 
@@ -321,6 +324,7 @@ const MAX_ORDER: usize = 4;
 ///
 /// # Errors
 /// Those of [`word_accuracy`].
+// ANCHOR: bleu
 pub fn bleu<T: Eq + Hash>(
     predictions: &[Vec<T>],
     references: &[Vec<Vec<T>>],
@@ -398,8 +402,8 @@ fn ngrams<T: Eq + Hash>(tokens: &[T], order: usize) -> HashMap<&[T], usize> {
 }
 // ANCHOR_END: bleu
 
-// ANCHOR: scores
 /// All scores of one set of predictions.
+// ANCHOR: scores
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// How many words were scored.

@@ -9,6 +9,7 @@ mod common;
 mod attention;
 mod block;
 mod data;
+mod decoding;
 mod evaluation;
 mod feed_forward;
 mod fixture;
