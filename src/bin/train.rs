@@ -278,6 +278,7 @@ fn train_with_progress(trainer: &mut Trainer) -> Result<Outcome, Box<dyn Error>>
         }
     })?;
     bar.finish_and_clear();
+    stop.store(true, Ordering::Relaxed); // all is saved: from here on Ctrl-C stops at once
     Ok(outcome)
 }
 

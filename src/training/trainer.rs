@@ -319,32 +319,43 @@ impl Trainer {
         let loss = self.loss(batch, &dropout)?;
         self.optimizer.zero_grad();
         let gradient_norm = self.backward(&loss)?;
-        let (loss, targets) = (loss.f_double_value(&[])?, count_targets(batch)?);
+        let loss = loss.f_double_value(&[])?;
         self.check_finite("loss", loss)?;
         if let Some(gradient_norm) = gradient_norm {
             self.check_finite("norm of the gradient", gradient_norm)?;
             self.optimizer.step(learning_rate)?;
         }
+        self.add_up(batch, loss, gradient_norm.unwrap_or_default())?;
+        self.state.sums.seconds += started.elapsed().as_secs_f64();
+        Ok(self.last_step(learning_rate))
+    }
+    // ANCHOR_END: step
 
-        let State { epochs, batches, steps, sums, .. } = &mut self.state;
+    /// Counts a step, and adds what it found to the sums of the epoch.
+    fn add_up(&mut self, batch: &Batch, loss: f64, gradient_norm: f64) -> Result<()> {
+        let targets = count_targets(batch)?;
+        let State { batches, steps, sums, .. } = &mut self.state;
         *batches += 1;
         *steps += 1;
         sums.loss += loss * targets;
         sums.targets += targets;
-        sums.gradient_norm += gradient_norm.unwrap_or_default();
+        sums.gradient_norm += gradient_norm;
         sums.tokens += batch.lengths.f_sum(Kind::Int64)?.f_double_value(&[])?;
-        sums.seconds += started.elapsed().as_secs_f64();
-        let (epoch, total) = (*epochs + 1, self.schedule.total);
-        Ok(Step {
-            epoch,
+        Ok(())
+    }
+
+    /// What there is to tell of the step that was taken last.
+    fn last_step(&self, learning_rate: f64) -> Step {
+        let State { epochs, steps, sums, .. } = &self.state;
+        Step {
+            epoch: epochs + 1,
             steps: *steps,
-            total,
+            total: self.schedule.total,
             loss: sums.loss / sums.targets,
             learning_rate,
             tokens_per_second: sums.tokens / sums.seconds,
-        })
+        }
     }
-    // ANCHOR_END: step
 
     /// Finds the gradients, limits them, and says what their norm was; nothing if mixed precision made them overflow.
     fn backward(&mut self, loss: &Tensor) -> Result<Option<f64>> {
@@ -376,12 +387,15 @@ impl Trainer {
     fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
         let mask =
             prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
-        let forward = || self.model.forward(&batch.tokens, Some(&mask), dropout);
-        let logits = match self.config.mixed_precision {
-            true => mixed_precision(batch.tokens.device(), forward)?.logits, // [B, T, V]
-            false => forward()?.logits,
+        let loss = || {
+            let prediction = self.model.forward(&batch.tokens, Some(&mask), dropout)?; // [B, T, V]
+            let smoothing = self.config.label_smoothing;
+            cross_entropy(&prediction.logits, &batch.targets, smoothing)
         };
-        cross_entropy(&logits, &batch.targets, self.config.label_smoothing)
+        match self.config.mixed_precision {
+            true => mixed_precision(batch.tokens.device(), loss),
+            false => loss(),
+        }
     }
     // ANCHOR_END: loss
 
