@@ -38,11 +38,11 @@ impl KeysValues {
     /// [`Error::Torch`] if the new ones are of another batch.
     // ANCHOR: extend
     pub fn extend(&mut self, new: [Tensor; 2]) -> Result<&[Tensor; 2]> {
-        let all = match self.0.take() {
+        let all = match &self.0 {
             None => new,
             Some([keys, values]) => {
                 let [key, value] = &new;
-                [Tensor::f_cat(&[&keys, key], 2)?, Tensor::f_cat(&[&values, value], 2)?]
+                [Tensor::f_cat(&[keys, key], 2)?, Tensor::f_cat(&[values, value], 2)?]
             }
         };
         Ok(self.0.insert(all)) // [B, H, S, D] each

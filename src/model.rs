@@ -58,10 +58,10 @@ impl TransformerConfig {
         Self {
             vocabulary,
             max_positions: 64, // the longest entry of the dictionary takes 57
-            width: 128,
-            blocks: 4,
+            width: 160,
+            blocks: 6,
             heads: 4,
-            hidden: 512,
+            hidden: 640,
             activation: Activation::Gelu,
             norm: NormPlacement::Pre,
             positions: Positions::Learned,
@@ -290,9 +290,9 @@ mod tests {
     fn the_default_model_has_the_parameters_its_formula_says() {
         let (store, _model) = model(&TransformerConfig::new(69));
         let parameters: usize = store.variables().values().map(Tensor::numel).sum();
-        let block = (4 * 128 * 128 + 4 * 128) + (2 * 128 * 512 + 512 + 128) + 2 * 2 * 128;
-        assert_eq!(parameters, (69 + 64) * 128 + 4 * block + 2 * 128);
-        assert_eq!(parameters, 810_368);
+        let block = (4 * 160 * 160 + 4 * 160) + (2 * 160 * 640 + 640 + 160) + 2 * 2 * 160;
+        assert_eq!(parameters, (69 + 64) * 160 + 6 * block + 2 * 160);
+        assert_eq!(parameters, 1_877_280);
     }
 
     #[test]

@@ -340,26 +340,26 @@ fn a_model_file_that_is_not_right_is_named_with_what_is_wrong() {
     };
     refuses_card(&card[..card.len() / 2], "model.json: is cut short or damaged");
     refuses_card(
-        &card.replace("\"blocks\": 4", "\"blocks\": 5"),
-        "has no tensor `layers.4.",
+        &card.replace("\"blocks\": 6", "\"blocks\": 7"),
+        "has no tensor `layers.6.",
     );
     refuses_card(
-        &card.replace("\"blocks\": 4", "\"blocks\": 3"),
-        "has a tensor `layers.3.",
+        &card.replace("\"blocks\": 6", "\"blocks\": 5"),
+        "has a tensor `layers.5.",
     );
     refuses_card(
-        &card.replace("\"hidden\": 512", "\"hidden\": 256"),
+        &card.replace("\"hidden\": 640", "\"hidden\": 320"),
         "it belongs to another model",
     );
     refuses_card(
         &card.replace("\"heads\": 4", "\"heads\": 7"),
-        "heads = 7: the width 128 cannot be cut",
+        "heads = 7: the width 160 cannot be cut",
     );
     refuses_card(&card.replace("\"<sep>\"", "\"<gap>\""), "is for another vocabulary");
     for (setting, value) in [
-        ("width", 128),
-        ("hidden", 512),
-        ("blocks", 4),
+        ("width", 160),
+        ("hidden", 640),
+        ("blocks", 6),
         ("heads", 4),
         ("max_positions", 64),
     ] {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use fnv::{FnvHashMap, FnvHashSet};
 use self_attention::chapters::CHAPTERS;
-use self_attention::data::cmudict::{Dictionary, Entry, Phoneme};
+use self_attention::data::cmudict::{text, Dictionary, Entry, Phoneme};
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::linear::Linear;
@@ -51,12 +51,9 @@ fn main() -> Result<()> {
 
 /// Every pronunciation of a word, as in `K AA F, K AO F`.
 fn said(dictionary: &Dictionary, word: &str) -> String {
-    let spell = |phonemes: &Vec<Phoneme>| {
-        phonemes.iter().map(|p| p.symbol()).collect::<Vec<_>>().join(" ")
-    };
     let entry = dictionary.get(word);
-    let all = entry.into_iter().flat_map(|entry| &entry.pronunciations).map(spell);
-    all.collect::<Vec<_>>().join(", ")
+    let all = entry.into_iter().flat_map(|entry| &entry.pronunciations);
+    all.map(|phonemes| text(phonemes)).collect::<Vec<_>>().join(", ")
 }
 
 fn spelling(dictionary: &Dictionary) {
@@ -396,7 +393,7 @@ struct Cost {
 
 impl Cost {
     fn of(t: u64) -> Self {
-        let (e, k) = (128, 3); // the width of this book's model, and a usual kernel
+        let (e, k) = (128, 3); // a small width, and a usual kernel
         Self {
             positions: t,
             attention: t * t * e,

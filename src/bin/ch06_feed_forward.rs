@@ -56,7 +56,7 @@ fn question_14() -> Result<()> {
 
     println!("\n== q14_parameters ==");
     println!("     E      F  feed-forward    8E² + 5E       block  12E² + 13E   share");
-    for width in [16, 128, 512, 768] {
+    for width in [16, 160, 512, 768] {
         let [block, feed_forward] = count_parameters(width)?;
         println!(
             "{width:>6} {:>6} {feed_forward:>13} {:>11} {block:>11} {:>11}  {:.4}",
@@ -274,8 +274,8 @@ fn first_losses() -> Result<[(&'static str, f64, f64); 3]> {
     let mut store = nn::VarStore::new(Device::Cpu);
     let path = store.root();
     let model = TransformerConfig::new(69).init(&path)?;
-    let pytorchs = Start::PyTorch.linear(&(&path / "pytorch"), 128, 69)?;
-    let tchs = Start::Tch.linear(&(&path / "tch"), 128, 69)?;
+    let pytorchs = Start::PyTorch.linear(&(&path / "pytorch"), model.config.width, 69)?;
+    let tchs = Start::Tch.linear(&(&path / "tch"), model.config.width, 69)?;
     let embedding = Linear { weight: model.embedding.shallow_clone(), bias: None };
     store.double();
 

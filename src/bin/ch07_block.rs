@@ -103,8 +103,8 @@ fn question_18() -> Result<()> {
     halves()?;
     tch::manual_seed(7);
     let store = nn::VarStore::new(Device::Cpu);
-    let block = BlockConfig::new(128, 4).init(&store.root())?;
-    let x = Tensor::randn([1, 9, 128], (Kind::Float, Device::Cpu)); // [B, T, E]
+    let block = BlockConfig::new(160, 4).init(&store.root())?;
+    let x = Tensor::randn([1, 9, 160], (Kind::Float, Device::Cpu)); // [B, T, E]
     let mask = Mask::prefix(&Tensor::from_slice(&[GIVEN]), 9)?; // [B, 1, T, T]
     println!("\n== q18_shapes ==");
     shapes(&block, &x, &mask)?;

@@ -701,9 +701,24 @@ fn question_23() -> Result<()> {
             best.steps,
         );
     }
+
+    println!("\n== q23_pronouncer ==");
+    let card = shipped_card()?;
+    println!("blocks {}, width {}", card.model.blocks, card.model.width);
+    println!("parameters {}, dropout {}", card.parameters, card.training.dropout);
+    println!("\nepoch  steps  training  validation");
+    for epoch in card.epochs.iter().filter(|epoch| [1, 2, 5, 10, 15, 20].contains(&epoch.epoch)) {
+        let EpochRecord { epoch, steps, train_loss, validation_loss, .. } = epoch;
+        println!("{epoch:>5} {steps:>6} {train_loss:>9.4} {validation_loss:>11.4}");
+    }
+    println!("\n{:.0} minutes", card.seconds / 60.0);
     Ok(())
 }
 // ANCHOR_END: question_23
+
+fn shipped_card() -> Result<Card> {
+    Card::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors"))
+}
 
 /// Training and validation loss against the step. The loss of an epoch is a mean over its steps, so it stands in their
 /// middle; a validation stands where it was made.
@@ -750,9 +765,7 @@ fn runs_figure() -> Result<Chart> {
 }
 
 fn shipped_figure() -> Result<Chart> {
-    let weights =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors");
-    let card = Card::read(&weights)?;
+    let card = shipped_card()?;
     let validations: Vec<_> =
         card.epochs.iter().map(|epoch| (epoch.steps, epoch.validation_loss)).collect();
     let (_, floor) = floor(card.training.label_smoothing)?;

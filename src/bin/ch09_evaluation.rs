@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use self_attention::data::cmudict::Entry;
+use self_attention::data::cmudict::{text, Entry};
 use self_attention::data::vocabulary::EOS;
 use self_attention::evaluation::baseline::LetterToSound;
 use self_attention::evaluation::calibration::{Bin, Calibration};
@@ -198,11 +198,6 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// Phonemes as one text.
-fn text(phonemes: &[Phoneme]) -> String {
-    phonemes.iter().map(|phoneme| phoneme.symbol()).collect::<Vec<_>>().join(" ")
-}
-
 /// Phonemes from one text.
 fn phonemes(text: &str) -> Result<Vec<Phoneme>> {
     text.split_whitespace().map(str::parse).collect()
@@ -215,7 +210,7 @@ fn percent(share: f64) -> String {
 fn question_24(heard: &Heard) -> Result<()> {
     println!("== q24_two_scores ==");
     let given = &heard.record.summary.teacher_forced;
-    let alone = &heard.record.summary.searches[0].scores;
+    let alone = heard.record.greedy_scores();
     let edits: usize = heard.edits.iter().sum();
     let a_word = |count: usize| format!("{:.4}", count as f64 / given.words as f64);
     println!("{} validation words, {} targets\n", given.words, given.targets);
@@ -625,31 +620,31 @@ const TREE: [(&str, &[(&str, f64)]); 5] = [
 ];
 
 /// Searches the tree and says what is kept after each step: the beams, likeliest first.
-// ANCHOR: search_tree
 fn search_tree(beams: usize) -> Vec<Vec<(Vec<&'static str>, f64)>> {
-    let mut kept = vec![(Vec::new(), 1.0)];
+    let mut unfinished = vec![(Vec::new(), 1.0)];
+    let mut finished = Vec::new();
     let mut steps = Vec::new();
-    while kept.iter().any(|(written, _)| written.last() != Some(&"<eos>")) {
+    while !unfinished.is_empty() {
         let mut candidates = Vec::new();
-        for (written, probability) in kept {
+        for (written, probability) in unfinished {
             let last = written.last().copied().unwrap_or("");
-            if last == "<eos>" {
-                candidates.push((written, probability)); // ended: it only waits
-                continue;
-            }
             let branches = TREE.iter().filter(|(before, _)| *before == last);
             for (next, share) in branches.flat_map(|(_, branches)| branches.iter()) {
                 candidates.push(([&written[..], &[*next]].concat(), probability * share));
             }
         }
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
-        candidates.truncate(beams);
-        steps.push(candidates.clone());
-        kept = candidates;
+        candidates.truncate(beams - finished.len());
+        let (ended, others): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|(written, _)| written.ends_with(&["<eos>"]));
+        finished.extend(ended); // each takes up one place from now on
+        unfinished = others;
+        let mut kept = [&finished[..], &unfinished[..]].concat();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1));
+        steps.push(kept);
     }
     steps
 }
-// ANCHOR_END: search_tree
 
 fn question_26(heard: &Heard) -> Result<()> {
     println!("\n== q26_tree ==");
@@ -739,7 +734,7 @@ fn beams(heard: &Heard) {
     let (gained, differ) =
         (f64::from(beams_only - greedy_only), f64::from(beams_only + greedy_only));
     let paired = (differ - gained * gained / n).sqrt() / n;
-    let rate = heard.record.summary.searches[0].scores.word_error_rate;
+    let rate = heard.record.greedy_scores().word_error_rate;
     let unpaired = standard_error(rate, words) * 2f64.sqrt();
     println!("gained by the beams              {:>7}", percent(gained / n));
     println!("its standard error, paired       {:>7}", percent(paired));
@@ -767,7 +762,7 @@ fn mistakes(heard: &Heard) -> Result<()> {
     println!("{}", heard.calibration()?);
     let said = &heard.record.said;
     let sum: f64 = said.iter().map(|said| said.greedy.probability()).sum();
-    let right = 1.0 - heard.record.summary.searches[0].scores.word_error_rate;
+    let right = 1.0 - heard.record.greedy_scores().word_error_rate;
     println!(
         "mean probability {:.4}, words that are right {right:.4}",
         sum / said.len() as f64

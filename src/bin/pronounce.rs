@@ -11,7 +11,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use self_attention::environment::DeviceChoice;
 use self_attention::error::Error;
-use self_attention::evaluation::decoding::{greedy, BeamSearch, Hypothesis};
+use self_attention::evaluation::decoding::{BeamSearch, Hypothesis};
 use self_attention::evaluation::pronouncer::Pronouncer;
 use self_attention::files::write_whole;
 use self_attention::visualization::capture::Capture;
@@ -300,10 +300,6 @@ impl<'a> Speaker<'a> {
     /// The best pronunciations of each word, the best first.
     fn decode(&self, words: &[&str]) -> Result<Vec<Vec<Hypothesis>>, Error> {
         let Pronouncer { model, vocabulary } = &self.pronouncer;
-        if self.beams == 1 {
-            let found = greedy(model, vocabulary, words)?;
-            return Ok(found.into_iter().map(|hypothesis| vec![hypothesis]).collect());
-        }
         let mut found = BeamSearch::new(self.beams).search(model, vocabulary, words)?;
         for hypotheses in &mut found {
             hypotheses.truncate(self.arguments.n_best.unwrap_or(1));

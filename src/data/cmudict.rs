@@ -87,6 +87,11 @@ impl FromStr for Phoneme {
     }
 }
 
+/// Phonemes as one text, as in `T AH F`.
+pub fn text(phonemes: &[Phoneme]) -> String {
+    phonemes.iter().map(|phoneme| phoneme.symbol()).collect::<Vec<_>>().join(" ")
+}
+
 // ANCHOR: entry
 /// A word and every way the dictionary lists to pronounce it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use tch::{nn, Device};
 use self_attention::data::cmudict::{Entry, Phoneme};
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::error::{Error, Result};
+use self_attention::evaluation::comparison::score;
 use self_attention::evaluation::decoding::{greedy, prompt};
 use self_attention::evaluation::metrics::Scores;
 use self_attention::files::write_whole;
@@ -141,11 +142,9 @@ pub fn evaluate(
     entries: &[&Entry],
 ) -> Result<Scores> {
     let words: Vec<&str> = entries.iter().map(|entry| entry.word.as_str()).collect();
-    let listed: Vec<_> =
-        entries.iter().map(|entry| entry.pronunciations.clone()).collect();
     let said = greedy(model, vocabulary, &words)?;
     let said: Vec<_> = said.into_iter().map(|hypothesis| hypothesis.phonemes).collect();
-    Scores::of(&said, &listed)
+    score(&said, entries)
 }
 // ANCHOR_END: evaluate
 

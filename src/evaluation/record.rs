@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use self_attention::data::cmudict::{Entry, Phoneme};
+use self_attention::data::cmudict::{text as text_of, Entry};
 use self_attention::error::{Error, Result};
-use self_attention::evaluation::decoding::{greedy, BeamSearch, Hypothesis};
+use self_attention::evaluation::comparison::score;
+use self_attention::evaluation::decoding::{BeamSearch, Hypothesis};
 use self_attention::evaluation::metrics::Scores;
 use self_attention::evaluation::pronouncer::{Card, Pronouncer};
 use self_attention::evaluation::teacher_forced::{teacher_forced, TeacherForced};
@@ -38,7 +39,7 @@ pub struct Summary {
     pub weights: String,
     /// The scores when the right phonemes are given.
     pub teacher_forced: TeacherForced,
-    /// The scores of each way to search, of which the first is greedy.
+    /// The scores of each way to search.
     pub searches: Vec<Searched>,
 }
 
@@ -80,6 +81,12 @@ impl Record {
     const SEARCHES: [(usize, f64); 4] =
         [(1, 0.0), (2, 0.0), (Self::BEAMS, 0.0), (Self::BEAMS, 1.0)];
 
+    /// Where among these greedy decoding stands.
+    const GREEDY: usize = 0;
+
+    /// Where the search stands that gave [`Said::beams`].
+    const WITH_BEAMS: usize = 2;
+
     /// Lets a model pronounce words in each way there is. `watch` hears how many words are done, and of how many.
     ///
     /// # Errors
@@ -93,24 +100,16 @@ impl Record {
     ) -> Result<Self> {
         let Pronouncer { model, vocabulary } = pronouncer;
         let words: Vec<&str> = entries.iter().map(|entry| entry.word.as_str()).collect();
-        let listed: Vec<_> =
-            entries.iter().map(|entry| entry.pronunciations.clone()).collect();
         let mut found: Vec<Vec<Hypothesis>> = Vec::new();
-        for (search, (beams, length_penalty)) in Self::SEARCHES.into_iter().enumerate() {
+        for (done, (beams, length_penalty)) in Self::SEARCHES.into_iter().enumerate() {
             let mut hypotheses = Vec::with_capacity(words.len());
             for group in words.chunks(GROUP) {
-                if beams == 1 {
-                    hypotheses.extend(greedy(model, vocabulary, group)?);
-                } else {
-                    let search =
-                        BeamSearch::new(beams).with_length_penalty(length_penalty);
-                    let best = search.search(model, vocabulary, group)?;
-                    hypotheses.extend(
-                        best.into_iter().filter_map(|beams| beams.into_iter().next()),
-                    );
-                }
+                let search = BeamSearch::new(beams).with_length_penalty(length_penalty);
+                let best = search.search(model, vocabulary, group)?;
+                hypotheses
+                    .extend(best.into_iter().filter_map(|beams| beams.into_iter().next()));
                 watch(
-                    search * words.len() + hypotheses.len(),
+                    done * words.len() + hypotheses.len(),
                     Self::SEARCHES.len() * words.len(),
                 );
             }
@@ -126,7 +125,7 @@ impl Record {
                 Ok(Searched {
                     beams,
                     length_penalty,
-                    scores: Scores::of(&predicted, &listed)?,
+                    scores: score(&predicted, entries)?,
                     log_probability: mean(|found| found.log_probability),
                     phonemes: mean(|found| found.phonemes.len() as f64),
                 })
@@ -137,14 +136,23 @@ impl Record {
             teacher_forced: teacher_forced(model, vocabulary, entries)?,
             searches: searches.collect::<Result<_>>()?,
         };
-        let best = found.swap_remove(2);
-        let said = words.into_iter().zip(found.swap_remove(0)).zip(best);
-        let said = said.map(|((word, greedy), beams)| Said {
+        let pairs = found[Self::GREEDY].iter().zip(&found[Self::WITH_BEAMS]);
+        let said = words.into_iter().zip(pairs).map(|(word, (greedy, beams))| Said {
             word: word.to_owned(),
-            greedy,
-            beams,
+            greedy: greedy.clone(),
+            beams: beams.clone(),
         });
         Ok(Self { summary, said: said.collect() })
+    }
+
+    /// The scores of [`Said::greedy`].
+    pub fn greedy_scores(&self) -> &Scores {
+        &self.summary.searches[Self::GREEDY].scores
+    }
+
+    /// The scores of [`Said::beams`].
+    pub fn beams_scores(&self) -> &Scores {
+        &self.summary.searches[Self::WITH_BEAMS].scores
     }
 
     /// Where the record of a model file lies: beside it, ending in `.validation.jsonl`.
@@ -201,9 +209,9 @@ impl Record {
                 |found: &Hypothesis| (found.log_probability * 1e5).round() / 1e5;
             let line: Line = (
                 word.clone(),
-                symbols(&greedy.phonemes),
+                text_of(&greedy.phonemes),
                 rounded(greedy),
-                symbols(&beams.phonemes),
+                text_of(&beams.phonemes),
                 rounded(beams),
             );
             text += "\n";
@@ -211,9 +219,4 @@ impl Record {
         }
         write_whole(&path, (text + "\n").as_bytes())
     }
-}
-
-/// Phonemes as one text, as in `T AH F`.
-fn symbols(phonemes: &[Phoneme]) -> String {
-    phonemes.iter().map(|phoneme| phoneme.symbol()).collect::<Vec<_>>().join(" ")
 }

@@ -63,14 +63,14 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            epochs: 12,
+            epochs: 24,
             tokens_per_batch: 2048,
             learning_rate: 2e-3,
             warm_up: 0.05,
             optimizer: AdamWConfig::default(),
             clip: 1.0,
             label_smoothing: 0.05,
-            dropout: 0.02,
+            dropout: 0.1,
             validate_every: None,
             patience: None,
             mixed_precision: false,

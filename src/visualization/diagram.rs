@@ -79,6 +79,9 @@ pub struct Node {
     /// The colour of its frame, if it belongs with others: the number of a series, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<usize>,
+    /// Where a click on it leads, as in `ch04_attention.html#q07`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// An arrow from one box to another.
@@ -106,7 +109,7 @@ impl Node {
         (row, column): (usize, usize),
     ) -> Self {
         let lines = lines.map(String::from).to_vec();
-        Self { name: name.into(), lines, row, column, span: 1, series: None }
+        Self { name: name.into(), lines, row, column, span: 1, series: None, link: None }
     }
 
     /// Makes the box so many columns wide.
@@ -117,6 +120,11 @@ impl Node {
     /// Gives its frame the colour of a series.
     pub fn with_series(self, series: usize) -> Self {
         Self { series: Some(series), ..self }
+    }
+
+    /// Makes it a link.
+    pub fn with_link(self, link: impl Into<String>) -> Self {
+        Self { link: Some(link.into()), ..self }
     }
 
     /// The width its words need.
@@ -319,6 +327,9 @@ impl Diagram {
             for (n, line) in node.lines.iter().enumerate() {
                 let paint = if n == 0 { Paint::Ink } else { Paint::Muted };
                 canvas.text(line, (x, first + n as f64 * LINE), Align::Centre, paint)?;
+            }
+            if let Some(link) = &node.link {
+                canvas.link(link, &node.lines.join(", "), from, to);
             }
         }
         Ok(())

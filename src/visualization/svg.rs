@@ -3,6 +3,7 @@
 //! plotters writes explicit colours. We hand it colours that stand for a role ([`Paint`]) and then put the CSS
 //! variable of that role in their place.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 
 use plotters::backend::SVGBackend;
@@ -120,6 +121,8 @@ pub(super) enum Align {
 pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
     title: &'a str,
+    /// What plotters has no word for, already as SVG.
+    links: RefCell<String>,
 }
 
 impl<'a> Canvas<'a> {
@@ -218,6 +221,20 @@ impl<'a> Canvas<'a> {
         ))
     }
 
+    /// Makes the rectangle between two corners a link, named by `words`.
+    pub fn link(&self, target: &str, words: &str, from: (f64, f64), to: (f64, f64)) {
+        let ((left, top), (right, bottom)) = (tenths(from), tenths(to));
+        let _ = writeln!(
+            self.links.borrow_mut(),
+            "<a href=\"{}\" aria-label=\"{}\"><rect x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{}\" \
+             fill-opacity=\"0\"/></a>",
+            escape(target),
+            escape(words),
+            right - left,
+            bottom - top,
+        );
+    }
+
     fn element<E>(&self, element: &E) -> Result<()>
     where
         for<'b> &'b E: PointCollection<'b, (i32, i32)>,
@@ -312,11 +329,13 @@ pub(super) fn draw(
     let canvas = Canvas {
         area: SVGBackend::with_string(&mut drawn, size).into_drawing_area(),
         title,
+        links: RefCell::default(),
     };
     paint(&canvas)?;
     canvas.area.present().map_err(|error| figure_error(title, error))?;
+    let links = canvas.links.take();
     drop(canvas);
-    Ok(finish(title, description, width, height, &drawn))
+    Ok(finish(title, description, width, height, &drawn, &links))
 }
 
 /// Gives what plotters drew a head, the theme, and words for screen readers.
@@ -326,8 +345,10 @@ fn finish(
     width: f64,
     height: f64,
     drawn: &str,
+    links: &str,
 ) -> String {
     let id = slug(title);
+    let role = if links.is_empty() { "img" } else { "group" }; // an image's links would be out of reach
     let class = if width > super::NARROW_WIDTH { "figure wide" } else { "figure" };
     let mut variables = String::new();
     for (name, light, dark) in THEME {
@@ -346,7 +367,7 @@ fn finish(
     let (title, description) = (escape(title), escape(description));
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\n\
+         viewBox=\"0 0 {width} {height}\" role=\"{role}\" aria-labelledby=\"{id}-title {id}-desc\">\n\
          <title id=\"{id}-title\">{title}</title>\n<desc id=\"{id}-desc\">{description}</desc>\n\
          <style>{style}</style>\n<g transform=\"scale(.1)\" fill=\"var(--ink)\">\n"
     );
@@ -363,6 +384,7 @@ fn finish(
         }
         svg.push('\n');
     }
+    svg.push_str(links);
     svg.push_str("</g>\n</svg>\n");
     svg
 }
@@ -392,7 +414,7 @@ fn themed(line: &str) -> String {
 
 fn escape(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A title as an id that is safe in a page: `Softmax, D = 4` gives `figure-softmax-d-4`.
