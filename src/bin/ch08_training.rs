@@ -707,7 +707,9 @@ fn question_23() -> Result<()> {
     println!("blocks {}, width {}", card.model.blocks, card.model.width);
     println!("parameters {}, dropout {}", card.parameters, card.training.dropout);
     println!("\nepoch  steps  training  validation");
-    for epoch in card.epochs.iter().filter(|epoch| [1, 2, 5, 10, 15, 20].contains(&epoch.epoch)) {
+    for epoch in
+        card.epochs.iter().filter(|epoch| [1, 2, 6, 12, 18, 24].contains(&epoch.epoch))
+    {
         let EpochRecord { epoch, steps, train_loss, validation_loss, .. } = epoch;
         println!("{epoch:>5} {steps:>6} {train_loss:>9.4} {validation_loss:>11.4}");
     }
@@ -717,7 +719,9 @@ fn question_23() -> Result<()> {
 // ANCHOR_END: question_23
 
 fn shipped_card() -> Result<Card> {
-    Card::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors"))
+    Card::read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors"),
+    )
 }
 
 /// Training and validation loss against the step. The loss of an epoch is a mean over its steps, so it stands in their

@@ -635,8 +635,9 @@ fn search_tree(beams: usize) -> Vec<Vec<(Vec<&'static str>, f64)>> {
         }
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
         candidates.truncate(beams - finished.len());
-        let (ended, others): (Vec<_>, Vec<_>) =
-            candidates.into_iter().partition(|(written, _)| written.ends_with(&["<eos>"]));
+        let (ended, others): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|(written, _)| written.ends_with(&["<eos>"]));
         finished.extend(ended); // each takes up one place from now on
         unfinished = others;
         let mut kept = [&finished[..], &unfinished[..]].concat();

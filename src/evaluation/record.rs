@@ -106,8 +106,9 @@ impl Record {
             for group in words.chunks(GROUP) {
                 let search = BeamSearch::new(beams).with_length_penalty(length_penalty);
                 let best = search.search(model, vocabulary, group)?;
-                hypotheses
-                    .extend(best.into_iter().filter_map(|beams| beams.into_iter().next()));
+                hypotheses.extend(
+                    best.into_iter().filter_map(|beams| beams.into_iter().next()),
+                );
                 watch(
                     done * words.len() + hypotheses.len(),
                     Self::SEARCHES.len() * words.len(),

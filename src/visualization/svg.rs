@@ -414,7 +414,10 @@ fn themed(line: &str) -> String {
 
 fn escape(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// A title as an id that is safe in a page: `Softmax, D = 4` gives `figure-softmax-d-4`.
