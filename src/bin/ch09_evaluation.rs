@@ -854,7 +854,8 @@ impl Heard<'_> {
     }
 
     fn reliability_figure(&self) -> Result<Chart> {
-        let bins = self.calibration()?.bins;
+        let mut bins = self.calibration()?.bins;
+        bins.retain(|bin| bin.count >= 20); // the band of a smaller one would leave the picture
         let points = bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
         let spread = bins.iter().map(|&Bin { accuracy, count, .. }| {
             1.96 * standard_error(accuracy, count) // nineteen times in twenty within
