@@ -126,6 +126,23 @@ fn programs_compute_the_data_that_is_saved() {
 }
 
 #[test]
+fn the_explorer_shows_what_the_model_looks_at_today() {
+    let fresh = tempfile::tempdir().unwrap();
+    let fresh = fresh.path().join("words.json");
+    let chapter = written().find(|chapter| chapter.slug == "ch10_visualization").unwrap();
+    run(chapter, &["--explorer", fresh.to_str().unwrap()]);
+    let saved = root().join("figures/ch10_explorer/words.json");
+    if update() {
+        fs::create_dir_all(saved.parent().unwrap()).unwrap();
+        fs::copy(&fresh, &saved).unwrap();
+    }
+    let [saved, fresh] = [saved, fresh].map(|path| {
+        serde_json::from_str::<Value>(&fs::read_to_string(path).unwrap()).unwrap()
+    });
+    assert_eq!(difference(&saved, &fresh, "explorer"), None, "run `cargo xtask figures`");
+}
+
+#[test]
 fn pictures_are_drawn_from_their_data() {
     let folder = root().join("figures");
     if update() {

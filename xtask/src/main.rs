@@ -1,6 +1,7 @@
 //! `cargo xtask`: from a fresh clone to the open book, or to every test passed, in one command.
 
 mod book;
+mod browser;
 mod error;
 mod fetch;
 mod libtorch;
@@ -112,6 +113,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Test { choice, arguments } => {
             let places = Places::find()?;
             setup::run(&places, choice.flavour())?;
+            setup::browser();
             process::follow(places.cargo().args(["test", "--workspace"]).args(arguments))
         }
         Command::Book => {

@@ -57,6 +57,17 @@ pub fn run(places: &Places, asked: Option<Flavour>) -> Result<Tools> {
     Ok(Tools { mdbook })
 }
 
+/// Finds or brings a browser for the tests of the pages; without one, they are left out.
+pub fn browser() {
+    match tools::browser() {
+        Some(browser) => report("browser", &browser.display().to_string()),
+        None => report(
+            "browser",
+            "none: install a Chrome, Chromium or Edge, or name one with CHROME, to have the pages tested in it",
+        ),
+    }
+}
+
 fn report(what: &str, found: &str) {
     println!("{what:<16} {found}");
 }

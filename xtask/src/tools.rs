@@ -1,8 +1,9 @@
 //! What must be on the machine, and mdbook, which can be brought there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::browser;
 use crate::error::{Error, Result, file};
 use crate::places::{Places, variable};
 use crate::process;
@@ -118,6 +119,25 @@ pub fn mdbook(places: &Places) -> Result<PathBuf> {
 pub fn mdbook_version(program: &Path) -> Option<String> {
     let answer = process::answer(Command::new(program).arg("--version"))?;
     Some(answer.strip_prefix("mdbook v")?.to_string())
+}
+
+/// A browser for the tests of the pages. Where there is none and packages may be installed, Debian's is.
+pub fn browser() -> Option<PathBuf> {
+    browser::find().or_else(|| {
+        let user = process::answer(Command::new("id").arg("-u"));
+        let has_apt = process::answer(Command::new("apt-get").arg("--version")).is_some();
+        if user.as_deref() != Some("0") || !has_apt {
+            return None;
+        }
+        println!("chromium: apt-get installs it, for the tests of the pages");
+        let install = ["install", "--yes", "--no-install-recommends", "chromium"];
+        for arguments in [&["update"][..], &install] {
+            let mut apt = Command::new("apt-get");
+            apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            process::follow(apt.stdout(Stdio::null())).ok()?;
+        }
+        browser::find()
+    })
 }
 
 /// Fails if a file system has too little room.

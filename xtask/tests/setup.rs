@@ -468,6 +468,32 @@ fn further_arguments_and_the_exit_code_belong_to_cargo_test() {
 }
 
 #[test]
+fn a_browser_for_the_tests_is_installed_where_packages_may_be_and_there_is_none() {
+    let machine = Machine::new();
+    let own = machine.libtorch("own", 13);
+    let test = || outcome(machine.xtask(&["test"]).env("LIBTORCH", &own));
+    let there_is = |outcome: Outcome, what: &str| {
+        let line = format!("{:<16} {what}", "browser");
+        assert!(outcome.out.contains(&line), "{}", outcome.out);
+    };
+    there_is(test(), "none");
+    assert_eq!(machine.calls(), "test --workspace\n");
+
+    machine.program("id", "echo 0");
+    let install = r#"[ "$1" = --version ] && exit
+        echo "apt-get $1" >> "$CALLS"
+        [ "$1" = update ] || touch "$(dirname "$0")/chromium""#;
+    machine.program("apt-get", install);
+    for _ in 0..2 {
+        let chromium = machine.path("bin/chromium");
+        there_is(test(), &chromium.display().to_string());
+    }
+    let calls = ["test --workspace", "apt-get update", "apt-get install"];
+    let calls = [&calls[..], &["test --workspace"; 2]].concat();
+    assert_eq!(machine.calls(), calls.join("\n") + "\n");
+}
+
+#[test]
 fn the_book_is_refused_if_mdbook_complains_or_a_page_has_faults() {
     let machine = Machine::new();
     let own = machine.libtorch("own", 13);
