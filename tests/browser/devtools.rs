@@ -14,6 +14,8 @@ use std::{fs, io};
 
 use serde_json::{json, Value};
 use tempfile::TempDir;
+use tungstenite::client::client_with_config;
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 /// How long anything may take on a machine that has much else to do.
@@ -117,7 +119,10 @@ impl Connection {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let address = format!("ws://127.0.0.1:{port}{target}");
-        let (socket, _) = tungstenite::client(address, stream).unwrap();
+        // All weights of all words come as one message.
+        let of_any_size =
+            WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let (socket, _) = client_with_config(address, stream, Some(of_any_size)).unwrap();
         Self {
             socket: socket.into(),
             commands: Cell::new(0),
