@@ -178,7 +178,8 @@
         label.append(make("span", { class: "explorer-band" }));
       });
       const scale = make("span", { class: "explorer-scale", "aria-hidden": "true" });
-      const note = make("p", { class: "explorer-axis" }, "Rows: queries. Columns: keys. Weight 0 ", scale, " 1");
+      const legend = make("span", { class: "explorer-legend" }, "Weight 0 ", scale, " 1");
+      const note = make("p", { class: "explorer-axis" }, "Rows: queries. Columns: keys. ", legend);
       return make("div", { class: "explorer-model" }, this.grid.element, note);
     }
 
