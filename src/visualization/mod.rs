@@ -15,16 +15,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 
+pub mod ablation;
 pub mod capture;
 mod curves;
 mod diagram;
+mod grid;
+pub mod head_record;
+pub mod heads;
 mod heatmap;
+pub mod inside;
+pub mod maps;
 mod scale;
 mod svg;
 pub mod table;
 
 pub use curves::{Axis, Curves, Reference, Series};
 pub use diagram::{Arrow, Diagram, Node};
+pub use grid::Grid;
 pub use heatmap::Heatmap;
 
 use curves::{Legend, Setting};
@@ -69,6 +76,8 @@ pub enum Chart {
     Curves(Curves),
     /// Boxes with words, and arrows between them.
     Diagram(Diagram),
+    /// Many small matrices of the same rows and columns.
+    Grid(Grid),
     /// Several charts in one figure.
     Panels(Panels),
 }
@@ -168,6 +177,7 @@ impl Chart {
             Self::Heatmap(chart) => &chart.title,
             Self::Curves(chart) => &chart.title,
             Self::Diagram(chart) => &chart.title,
+            Self::Grid(chart) => &chart.title,
             Self::Panels(chart) => &chart.title,
         }
     }
@@ -178,6 +188,7 @@ impl Chart {
             Self::Heatmap(chart) => &chart.description,
             Self::Curves(chart) => &chart.description,
             Self::Diagram(chart) => &chart.description,
+            Self::Grid(chart) => &chart.description,
             Self::Panels(chart) => &chart.description,
         }
     }
@@ -191,6 +202,7 @@ impl Chart {
             Self::Heatmap(chart) => chart.check(),
             Self::Curves(chart) => chart.check(),
             Self::Diagram(chart) => chart.check(),
+            Self::Grid(chart) => chart.check(),
             Self::Panels(chart) => return chart.check(),
         };
         checked.map_err(|reason| self.error(reason))
@@ -206,6 +218,7 @@ impl Chart {
             Self::Heatmap(chart) => Self::Heatmap(chart.rounded()),
             Self::Curves(chart) => Self::Curves(chart.rounded()),
             Self::Diagram(chart) => Self::Diagram(chart.clone()), // no numbers to round
+            Self::Grid(chart) => Self::Grid(chart.rounded()),
             Self::Panels(chart) => {
                 let panels = chart.panels.iter().map(Self::rounded).collect();
                 Self::Panels(Panels { panels, ..chart.clone() })
@@ -216,7 +229,9 @@ impl Chart {
     /// The width a chart takes when the whole page is its own.
     fn width(&self) -> f64 {
         match self {
-            Self::Heatmap(_) | Self::Diagram(_) | Self::Panels(_) => PAGE_WIDTH,
+            Self::Heatmap(_) | Self::Diagram(_) | Self::Grid(_) | Self::Panels(_) => {
+                PAGE_WIDTH
+            }
             Self::Curves(_) => NARROW_WIDTH,
         }
     }
@@ -227,9 +242,10 @@ impl Chart {
             Self::Heatmap(chart) => chart.size(width),
             Self::Curves(chart) => chart.size(width, setting),
             Self::Diagram(chart) => chart.size(width),
+            Self::Grid(chart) => chart.size(width),
             Self::Panels(chart) => {
-                let grid = chart.grid(width);
-                (grid.width, grid.height)
+                let places = chart.places(width);
+                (places.width, places.height)
             }
         }
     }
@@ -239,13 +255,14 @@ impl Chart {
             Self::Heatmap(chart) => chart.draw(canvas, frame),
             Self::Curves(chart) => chart.draw(canvas, frame, setting),
             Self::Diagram(chart) => chart.draw(canvas, frame),
+            Self::Grid(chart) => chart.draw(canvas, frame),
             Self::Panels(chart) => chart.draw(canvas, frame),
         }
     }
 }
 
 /// Where the panels stand.
-struct Grid {
+struct Places {
     setting: Setting,
     frames: Vec<Frame>,
     width: f64,
@@ -285,12 +302,14 @@ impl Panels {
             if self.shared_legend().is_some() { Legend::Shared } else { Legend::Above };
         let margins = self.panels.iter().map(|panel| match panel {
             Chart::Curves(chart) => chart.left_margin(legend),
-            Chart::Heatmap(_) | Chart::Diagram(_) | Chart::Panels(_) => 0.0,
+            Chart::Heatmap(_) | Chart::Diagram(_) | Chart::Grid(_) | Chart::Panels(_) => {
+                0.0
+            }
         });
         Setting { legend, left: margins.fold(0.0, f64::max) }
     }
 
-    fn grid(&self, width: f64) -> Grid {
+    fn places(&self, width: f64) -> Places {
         let columns = self.columns.min(self.panels.len());
         let share = (width - GUTTER * (columns - 1) as f64) / columns as f64;
         let setting = self.setting();
@@ -312,7 +331,7 @@ impl Panels {
             }));
             top += row.iter().map(|&(_, height)| height).fold(0.0, f64::max) + GUTTER;
         }
-        Grid { setting, frames, width, height: top - GUTTER }
+        Places { setting, frames, width, height: top - GUTTER }
     }
 
     fn draw(&self, canvas: &Canvas, frame: Frame) -> Result<()> {
@@ -320,11 +339,11 @@ impl Panels {
         if let Some(chart) = self.shared_legend() {
             chart.draw_legend(canvas, Frame { top, ..frame })?;
         }
-        let grid = self.grid(frame.width);
+        let places = self.places(frame.width);
         self.panels
             .iter()
-            .zip(grid.frames)
-            .try_for_each(|(panel, frame)| panel.draw(canvas, frame, grid.setting))
+            .zip(places.frames)
+            .try_for_each(|(panel, frame)| panel.draw(canvas, frame, places.setting))
     }
 }
 

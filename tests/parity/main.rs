@@ -15,4 +15,5 @@ mod feed_forward;
 mod fixture;
 mod multi_head;
 mod training;
+mod visualization;
 mod worked_example;
