@@ -57,6 +57,23 @@ fn diagram() -> Diagram {
     }
 }
 
+fn grid() -> Grid {
+    Grid {
+        title: "Heads & blocks".into(),
+        description: "Two maps.".into(),
+        down: names(&["block 1"]),
+        across: names(&["head 1", "head 2"]),
+        row_axis: "query".into(),
+        column_axis: "key".into(),
+        rows: names(&["t", "<sep>", "R&B"]),
+        columns: names(&["t", "<sep>"]),
+        divided_after: Some(1),
+        min: 0.0,
+        max: 1.0,
+        values: vec![vec![heatmap().values; 2]],
+    }
+}
+
 fn panels(panels: Vec<Chart>) -> Chart {
     Chart::Panels(Panels {
         title: "Side by side".into(),
@@ -68,10 +85,11 @@ fn panels(panels: Vec<Chart>) -> Chart {
 
 fn all() -> Vec<Chart> {
     let (heatmap, curves) = (Chart::Heatmap(heatmap()), Chart::Curves(curves()));
-    let diagram = Chart::Diagram(diagram());
-    let mixed = panels(vec![heatmap.clone(), curves.clone(), diagram.clone()]);
+    let (diagram, grid) = (Chart::Diagram(diagram()), Chart::Grid(grid()));
+    let mixed =
+        panels(vec![heatmap.clone(), curves.clone(), diagram.clone(), grid.clone()]);
     let twins = panels(vec![curves.clone(), curves.clone()]);
-    vec![heatmap, curves, diagram, mixed, twins]
+    vec![heatmap, curves, diagram, grid, mixed, twins]
 }
 
 fn reason(chart: Chart) -> String {
