@@ -43,6 +43,13 @@ fn number(text: &str, name: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
+/// The number behind `and` in the line that begins with `name`.
+fn number_after(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    let number = line.split("and ").nth(1).unwrap().split(',').next().unwrap();
+    number.parse().unwrap()
+}
+
 /// Measures on the same words again, to the decimals that rounding on other machines leaves alone.
 #[test]
 fn the_measures_are_what_the_heads_do_today() {
@@ -195,18 +202,56 @@ fn a_record_is_refused_beside_other_weights_and_when_it_is_damaged() {
     assert!(error.contains("is damaged: missing field"), "{error}");
 }
 
-/// Q29: read off the best head, letters are the aligner's more often than either guess is, and in the wrong row less.
+/// Q29: the best head looks at the right letter far more than even weights would, and yet a rule that knows nothing but two
+/// lengths finds it more often.
 #[test]
-fn an_alignment_can_be_read_off_the_weights() {
+fn what_looks_like_an_alignment_on_four_words_is_none() {
     let record = record();
     let rate = |way: usize| record.agreement(HeadRecord::WAYS[way]).unwrap().rate();
-    let [diagonal, proportional, best, _, late] = [0, 1, 2, 3, 4].map(rate);
+    let [diagonal, proportional, best, by_length, late, echo, three, all] =
+        [0, 1, 2, 3, 4, 5, 6, 7].map(rate);
     // Of thousands of phonemes; a percentage point is more than three standard errors.
-    assert!(best > diagonal + 0.05 && best > proportional + 0.05, "{best}");
-    assert!(late < best - 0.05, "{late} and {best}");
     assert!(record.alignments[0].agreement.phonemes > 10_000);
+    for read in [best, by_length, late, echo, three, all] {
+        assert!(read < diagonal.min(proportional) - 0.05, "{read}");
+    }
+    assert!(late < best - 0.05, "{late} and {best}");
+    let near = |way: usize| record.agreement(HeadRecord::WAYS[way]).unwrap().near_rate();
+    assert!((2..8).all(|way| near(way) < near(0).min(near(1)) - 0.05)); // nor with its neighbours
     let score = record.of(record.best()).unwrap().alignment;
     assert!(score > 2.0 * record.measured.alignment_by_chance, "{score}");
+    // On the four words it looks right: F is written by the g where there is an F, and else nothing is.
+    let text = output("q29_four_words");
+    for line in text.lines().skip(2) {
+        assert_eq!(line.contains(" F "), line.contains("[g]"), "{line}");
+    }
+}
+
+/// Q29: phonemes look around the letter that writes them, and ahead.
+#[test]
+fn phonemes_look_beside_their_letter_and_ahead() {
+    let text = output("q29_around");
+    let heads = record().alone.heads.len() as f64;
+    assert!(number(&text, "more weight on a letter beside it") > 0.75 * heads);
+    assert_eq!(number(&text, "more on the four after it"), heads);
+}
+
+/// Q29: hardly any head has a name.
+#[test]
+fn few_heads_have_more_than_half_of_their_weight_in_one_role() {
+    let text = output("q29_roles");
+    let line = text.lines().find(|line| line.starts_with("heads with more")).unwrap();
+    let numbers: Vec<f64> =
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!((1.0..=0.1 * numbers[1]).contains(&numbers[0]), "{line}");
+    let sharp =
+        record().measured.heads.into_iter().enumerate().flat_map(|(block, heads)| {
+            let sharp = heads.into_iter().filter(|m| m.reading.relative_entropy < 0.3);
+            sharp.map(move |_| block)
+        });
+    assert_eq!(sharp.collect::<Vec<_>>(), [0, 0, 0]); // three, all in the first block
+    let separator = text.lines().find(|line| line.starts_with("letters: <sep>")).unwrap();
+    assert!(separator.ends_with("more than half"), "{separator}");
 }
 
 /// Q29: some heads are needed and some are not, each alone.
@@ -218,6 +263,41 @@ fn some_heads_are_needed_and_some_are_not() {
     assert!(hurt > 0 && hurt < heads.len(), "{hurt} of {}", heads.len());
     let text = output("q29_needed");
     assert_eq!(number(&text, "the PER rises by more than chance"), hurt as f64);
+    // Those that are needed most stand in the first block.
+    let harm = |removed: &&Removed| removed.silenced.rise.phoneme_error_rate;
+    let mut order: Vec<&Removed> = heads.iter().collect();
+    order.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
+    assert!(order[..2].iter().all(|removed| removed.head.block == 0));
+    // To silence a needed head and to make it say its mean both hurt.
+    assert!(order[..2].iter().all(|removed| removed.averaged.hurts()));
+    // Each of the two costs more than all heads that are not needed, added up.
+    let rest = heads.iter().filter(|removed| !removed.silenced.hurts());
+    let rest: f64 = rest.map(|removed| harm(&removed)).sum();
+    assert!(order[..2].iter().all(|removed| harm(removed) > rest));
+    // With even weights, too, the needed heads are those that change most words.
+    let changed = |needed: bool| {
+        let of = heads.iter().filter(move |removed| removed.silenced.hurts() == needed);
+        of.map(|removed| removed.changed_evenly)
+    };
+    assert!(changed(true).min() > changed(false).max());
+    let text = output("q29_predicted");
+    assert!(number(&text, "block").abs() > number_after(&text, "between"));
+}
+
+/// Q29: the head with the best alignment is not the one that the model misses most, by more than chance.
+#[test]
+fn the_clearest_heatmap_is_not_the_most_needed_head() {
+    let record = record();
+    let heads = &record.alone.heads;
+    let best = heads.iter().find(|removed| removed.head == record.best()).unwrap();
+    let more = heads.iter().filter(|removed| {
+        let [a, b] = [removed, &best].map(|r| r.silenced);
+        let error = (a.error.phoneme_error_rate.powi(2)
+            + b.error.phoneme_error_rate.powi(2))
+        .sqrt();
+        a.rise.phoneme_error_rate - b.rise.phoneme_error_rate > 3.0 * error
+    });
+    assert!(more.count() >= 1 && best.silenced.hurts());
 }
 
 /// Q29: silenced together, heads do more harm than the sum of what each does alone.
@@ -254,8 +334,21 @@ fn a_large_weight_may_lie_on_a_short_vector() {
     };
     let largest =
         |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
-    let (weights, shares) = (row("weight"), row("share"));
-    assert_ne!(largest(&weights), largest(&shares), "{text}");
+    let (weights, lengths, shares) = (row("weight"), row("length"), row("share"));
+    let most = largest(&weights);
+    assert!(weights[most] - shares[most] > 0.1, "{text}");
+    let others = lengths.iter().sum::<f64>() - lengths[most];
+    assert!(lengths[most] < 0.75 * others / (lengths.len() - 1) as f64, "{text}");
+    let same = text.lines().next().unwrap();
+    let same = same.trim_end_matches(" %").rsplit(' ').next().unwrap();
+    assert!(same.parse::<f64>().unwrap() > 75.0, "{text}");
+    let short = text.lines().skip(3).take(5);
+    let short =
+        short.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+    assert!(short.clone().all(|length| length < 0.9), "{text}");
+    assert_eq!(short.count(), 5);
+    // The more a head's letters give to <sep>, the shorter what they get from it.
+    assert!(number(&text, "rank correlation over all heads") < -0.41, "{text}");
     assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-3);
     assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-3);
 }

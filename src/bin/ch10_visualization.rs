@@ -10,9 +10,11 @@ use self_attention::visualization::ablation::{rank_correlation, Effect, Head, Ra
 use self_attention::visualization::capture::Capture;
 use self_attention::visualization::head_record::{HeadRecord, Removed};
 use self_attention::visualization::heads::{
-    distance, entropy, looked_at, offset, Measures,
+    distance, entropy, looked_at, offset, Measures, REACH,
 };
-use self_attention::visualization::inside::{look_inside, read_words, Inside};
+use self_attention::visualization::inside::{
+    even_weights, look_inside, read_words, Inside,
+};
 use self_attention::visualization::maps::{block_map, head_map, map_of_heads, model_map};
 use self_attention::visualization::table::matrix;
 use self_attention::visualization::{
@@ -74,13 +76,13 @@ const FOUR: [&str; 4] = ["though", "through", "tough", "cough"];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    tch::set_num_threads(1); // sums in the same order on every machine
     let weights = Path::new(SHIPPED);
     let card = Card::read(weights)?;
     let pronouncer = Pronouncer::load(weights, Device::Cpu)?;
     if arguments.record {
         return record(&pronouncer, &card);
     }
-    tch::set_num_threads(1); // sums in the same order on every machine
     if let Some(word) = &arguments.word {
         return draw(&arguments, &pronouncer, &card, word);
     }
@@ -341,6 +343,8 @@ impl Book {
         self.roles()?;
         println!("\n== q29_alignment ==");
         self.alignments();
+        println!("\n== q29_around ==");
+        self.around()?;
         println!("\n== q29_four_words ==");
         self.four_words()?;
         println!("\n== q29_alone ==");
@@ -352,7 +356,7 @@ impl Book {
         println!("\n== q29_together ==");
         self.together();
         println!("\n== q29_lengths ==");
-        self.short_vector()?.print()?;
+        self.lengths()?;
         println!("\n== q29_same_answer ==");
         self.same_answer()
     }
@@ -375,9 +379,9 @@ impl Book {
                 head.block + 1,
                 head.head + 1,
                 reading.relative_entropy,
-                reading.diagonal,
-                reading.previous,
-                reading.next,
+                reading.diagonal(),
+                reading.previous(),
+                reading.next(),
                 reading.separator,
                 writing.relative_entropy,
                 writing.letters,
@@ -393,17 +397,55 @@ impl Book {
         Ok(())
     }
 
-    /// The heads that can be given a name, and how many there are of each.
+    /// For each role the head that comes closest to it.
     fn roles(&self) -> Result<()> {
-        let mut named = 0;
-        for head in self.heads() {
-            let roles = self.measures(head)?.roles();
-            named += usize::from(!roles.is_empty());
-            if !roles.is_empty() {
-                println!("{head}   {}", roles.join("; "));
+        let mut named = Vec::new();
+        println!("{:<34} {:<16} {:>10}", "", "closest", "its weight");
+        let heads = self.heads();
+        let count = self.measures(self.best)?.roles().len();
+        for role in 0..count {
+            let mut of_role = Vec::new();
+            for &head in &heads {
+                let (name, weight) = self.measures(head)?.roles()[role];
+                of_role.push((name, head, weight));
+                if weight > 0.5 && !named.contains(&head) {
+                    named.push(head);
+                }
+            }
+            let most = of_role.into_iter().max_by(|a, b| a.2.total_cmp(&b.2));
+            if let Some((name, head, weight)) = most {
+                let more = if weight > 0.5 { "  more than half" } else { "" };
+                println!("{name:<34} {:<16} {weight:>10.2}{more}", head.to_string());
             }
         }
-        println!("\nheads with a name  {named} of {}", self.heads().len());
+        println!(
+            "\nheads with more than half of their weight in one role: {} of {}",
+            named.len(),
+            heads.len()
+        );
+        Ok(())
+    }
+
+    /// How the weight of the best heads lies around the letter that writes the phoneme.
+    fn around(&self) -> Result<()> {
+        println!("                 letters before           its   letters after");
+        let steps = -(REACH as i64)..=REACH as i64;
+        let names: Vec<String> = steps.map(|step| format!("{step:>5}")).collect();
+        println!("{:<16} {}", "", names.concat());
+        let (mut beside, mut ahead) = (0, 0);
+        for head in self.heads() {
+            let around = self.measures(head)?.around_letter;
+            let most = largest(&around);
+            beside += usize::from(most != REACH);
+            let sum = |weights: &[f64]| weights.iter().sum::<f64>();
+            ahead += usize::from(sum(&around[REACH + 1..]) > sum(&around[..REACH]));
+            let cells: Vec<String> = around.iter().map(|w| format!("{w:>5.2}")).collect();
+            println!("{:<16} {}", head.to_string(), cells.concat());
+        }
+        let heads = self.heads().len();
+        println!("\nof {heads} heads");
+        println!("  more weight on a letter beside it than on its own     {beside:>3}");
+        println!("  more on the four after it than on the four before it  {ahead:>3}");
         Ok(())
     }
 
@@ -501,6 +543,21 @@ impl Book {
         );
         let small = count(&|removed| removed.silenced.rise.phoneme_error_rate < 0.005);
         println!("  the PER rises by less than half a point  {small:>3}");
+        let words = self.record.measured.words;
+        println!("\nby harm                     PER rises by   with even weights {words} words change");
+        let mut by_harm: Vec<&Removed> = removed.iter().collect();
+        by_harm.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
+        for removed in by_harm.iter().take(5) {
+            let Effect { rise, error, .. } = removed.silenced;
+            let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
+            println!(
+                "  {:<19} {rise:>18} {:>24}",
+                removed.head.to_string(),
+                removed.changed_evenly
+            );
+        }
+        let most = by_harm.iter().skip(5).map(|removed| removed.changed_evenly).max();
+        println!("  the others, at most {:>42}", most.unwrap_or(0));
         println!("\nby alignment score                 score    PER rises by");
         let mut by_score = self.heads();
         let score = |head: &Head| self.record.of(*head).map_or(0.0, |m| m.alignment);
@@ -599,7 +656,7 @@ impl Book {
         sums.collect()
     }
 
-    /// Of all rows of the four words in all heads, the one with the largest weight that is not the largest contribution.
+    /// Of all weights of the four words in all heads, the one whose share in what is added is smallest beside it.
     fn short_vector(&self) -> Result<ShortVector> {
         let said = self.pronouncer.pronounce(&FOUR)?;
         let spoken: Vec<_> =
@@ -609,12 +666,10 @@ impl Book {
             for head in self.heads() {
                 let weights = &inside.weights[head.block][head.head];
                 for (query, row) in weights.iter().enumerate() {
-                    let added = contributions(inside, head, query);
-                    let (by_weight, by_length) = (largest(row), largest(&added));
-                    let weight = row[by_weight];
-                    if by_weight != by_length
-                        && found.as_ref().is_none_or(|(best, _)| weight > *best)
-                    {
+                    let shares = contributions(inside, head, query);
+                    let drops = row.iter().zip(shares).map(|(w, share)| w - share);
+                    let drop = drops.fold(0.0, f64::max);
+                    if found.as_ref().is_none_or(|(most, _)| drop > *most) {
                         let example = ShortVector {
                             word: FOUR[place],
                             said: said[place].clone(),
@@ -622,19 +677,48 @@ impl Book {
                             query,
                             inside: inside.clone(),
                         };
-                        found = Some((weight, example));
+                        found = Some((drop, example));
                     }
                 }
             }
             Ok(())
         })?;
-        let none = || {
-            Error::input(
-                "lengths",
-                "in no row of the four words do weight and contribution differ",
-            )
-        };
+        let none = || Error::input("lengths", "the four words have no weights");
         found.map(|(_, example)| example).ok_or_else(none)
+    }
+
+    /// How often lengths turn the order of weights over, and whether `<sep>` is given much weight and little length.
+    fn lengths(&self) -> Result<()> {
+        let heads = self.heads();
+        let measures = heads
+            .iter()
+            .map(|head| self.measures(*head).copied())
+            .collect::<Result<Vec<_>>>()?;
+        let same: f64 =
+            measures.iter().map(|m| m.same_largest).sum::<f64>() / heads.len() as f64;
+        println!(
+            "rows in which the largest weight is the largest contribution  {}",
+            percent(same)
+        );
+        println!("\nheads whose letters give <sep> most   weight  its length, that of a letter being 1");
+        let mut order: Vec<usize> = (0..heads.len()).collect();
+        let weight = |index: usize| measures[index].reading.separator;
+        order.sort_by(|&a, &b| weight(b).total_cmp(&weight(a)));
+        for &index in order.iter().take(5) {
+            println!(
+                "  {:<34} {:>7.2}  {:>6.2}",
+                heads[index].to_string(),
+                weight(index),
+                measures[index].separator_length
+            );
+        }
+        let weights: Vec<f64> = measures.iter().map(|m| m.reading.separator).collect();
+        let lengths: Vec<f64> = measures.iter().map(|m| m.separator_length).collect();
+        println!(
+            "rank correlation over all heads {:>20.2}\n",
+            rank_correlation(&weights, &lengths)?
+        );
+        self.short_vector()?.print()
     }
 
     /// One head's weights replaced by even ones: of those heads with which the answer hardly moves, the one whose weights
@@ -642,8 +726,7 @@ impl Book {
     fn same_answer(&self) -> Result<()> {
         let Pronouncer { model, vocabulary } = &self.pronouncer;
         let (tokens, mask) = self.tough()?;
-        let open = mask.allowed().to_kind(Kind::Float); // [1, 1, T, T]
-        let even = &open / open.sum_dim_intlist(-1, true, Kind::Float); // [1, 1, T, T]
+        let even = even_weights(&mask)?; // [1, 1, T, T]
         let first = vocabulary.letters("tough")?.len() as i64; // the row of <sep>
         let answer = |chosen: Option<Head>| -> Result<(Tensor, f64)> {
             let mut moved = 0.0;
@@ -695,6 +778,17 @@ impl Book {
             "  of the probability of a token, at most     {:.4}",
             found.answer_moved
         );
+        if let Some(removed) =
+            self.record.alone.heads.iter().find(|r| r.head == found.head)
+        {
+            let Effect { rise, error, .. } = removed.silenced;
+            let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
+            println!("  silenced, the PER of the sample rises by   {rise}");
+            println!(
+                "  even in {} words, those that change       {:>3}",
+                self.record.measured.words, removed.changed_evenly
+            );
+        }
         println!("\nprobability of    as learned    evenly");
         for (row, &token) in Vec::<i64>::try_from(&said)?.iter().enumerate() {
             let of = |answer: &Tensor| answer.double_value(&[row as i64, token]);
@@ -716,6 +810,7 @@ impl Book {
         model_map(&tough).save(folder, "ch10_model")?;
         self.four_words_figure()?.save(folder, "ch10_words")?;
         self.measures_figure()?.save(folder, "ch10_measures")?;
+        self.around_figure()?.save(folder, "ch10_around")?;
         self.alone_figure().save(folder, "ch10_alone")?;
         self.together_figure().save(folder, "ch10_together")?;
         self.short_vector()?.figure().save(folder, "ch10_lengths")
@@ -748,17 +843,17 @@ impl Book {
                 m.writing.relative_entropy
             }),
             ("Letters: on the one before", "Weight on the letter before.", |m| {
-                m.reading.previous
+                m.reading.previous()
             }),
-            ("Letters: on the one after", "Weight on the letter after.", |m| {
-                m.reading.next
-            }),
+            ("Letters: on <sep>", "Weight of letters on <sep>.", |m| m.reading.separator),
             (
                 "Phonemes: on its letter",
                 "Weight on the letter that writes the phoneme.",
                 |m| m.alignment,
             ),
-            ("Phonemes: on the last letter", "The same, one row later.", |m| m.echo),
+            ("Phonemes: on letters", "Weight on all letters together.", |m| {
+                m.writing.letters
+            }),
         ];
         let panels = maps.map(|(title, description, measure)| {
             let of = |heads: &Vec<Measures>| heads.iter().map(measure).collect();
@@ -768,11 +863,43 @@ impl Book {
         Ok(Chart::Panels(Panels {
             title: "What each head does".into(),
             description: "Six maps with a cell for each head, blocks down and heads across: entropy in the rows of \
-                          letters and of phonemes, the weight of letters on the letter before and after, and the \
-                          weight of phonemes on their own letter and on that of the phoneme before."
+                          letters and of phonemes, the weight of letters on the letter before and on <sep>, and the \
+                          weight of phonemes on the letter that writes them and on all letters."
                 .into(),
             columns: 2,
             panels: panels.into(),
+        }))
+    }
+
+    /// Where each head looks from the letter that writes the phoneme.
+    fn around_figure(&self) -> Result<Chart> {
+        let heads = self.heads();
+        let around = heads
+            .iter()
+            .map(|head| Ok(self.measures(*head)?.around_letter))
+            .collect::<Result<Vec<_>>>()?;
+        let reach = REACH as i64;
+        let row = |step: usize| around.iter().map(|around| around[step]).collect();
+        let name = |step: i64| match step {
+            0 => "its letter".to_owned(),
+            step => format!("{step:+}").replace('-', "−"),
+        };
+        let names =
+            heads.iter().map(|head| format!("{}.{}", head.block + 1, head.head + 1));
+        let values: Vec<Vec<f64>> = (0..=2 * REACH).map(row).collect();
+        Ok(Chart::Heatmap(Heatmap {
+            title: "Where phonemes look, counted from the letter that writes them".into(),
+            description: "A column for each head, as in 2.3 for the third head of block 2, and nine rows: the mean \
+                          weight on the letter that writes the phoneme, on the four before it and the four after it."
+                .into(),
+            row_axis: "letter".into(),
+            column_axis: "head".into(),
+            rows: (-reach..=reach).map(name).collect(),
+            columns: names.collect(),
+            min: 0.0,
+            max: values.iter().flatten().copied().fold(0.0, f64::max),
+            show_values: false,
+            values,
         }))
     }
 
@@ -961,11 +1088,11 @@ fn by_hand() {
     );
     for (name, row) in rows {
         let cells = row.map(|weight| format!("{weight:>4.1}")).join(" ");
-        let offset = offset(2, &row) + 0.0; // no −0
+        let offset = (offset(2, &row) * 1e9).round() / 1e9 + 0.0; // no −0
         println!(
             "{name:<21} {cells}   {:>7.4}  {:>7.4}  {:>8.1}  {offset:>6.1}",
-            entropy(&row),
-            entropy(&row) / 5f64.ln(),
+            entropy(&row) + 0.0, // no −0
+            entropy(&row) / 5f64.ln() + 0.0,
             distance(2, &row),
         );
     }

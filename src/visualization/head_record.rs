@@ -26,7 +26,9 @@ use self_attention::visualization::ablation::{
 use self_attention::visualization::heads::{
     diagonal_guess, looked_at, proportional_guess, writers, Agreement, Measures, Observer,
 };
-use self_attention::visualization::inside::{mean_contexts, read_words, Inside};
+use self_attention::visualization::inside::{
+    mean_contexts, read_words, said_evenly, Inside,
+};
 
 /// All that is recorded.
 // ANCHOR: head_record
@@ -94,6 +96,8 @@ pub struct Removed {
     pub silenced: Effect,
     /// If it always says its mean: see [`averaged`].
     pub averaged: Effect,
+    /// If its weights are even, the measured words of which it says something else: see [`said_evenly`].
+    pub changed_evenly: usize,
     /// Silenced, the words whose count is no longer as in [`Alone`]: their places in the sample …
     pub places: Vec<usize>,
     /// … their edits …
@@ -177,12 +181,13 @@ impl HeadRecord {
         let training: Vec<&Entry> =
             dictionary.iter().filter(|e| Split::of(&e.word) == Split::Train).collect();
         let aligner = Aligner::train(&training)?;
-        let measured = measure(pronouncer, &aligner, &few_of(&of_sample))?;
+        let few_said = few_of(&of_sample);
+        let measured = measure(pronouncer, &aligner, &few_said)?;
         let rest_said = said(model, &rest)?.0;
         let alignments =
             read_off(pronouncer, &aligner, &pairs(&rest, &rest_said), &measured.heads)?;
 
-        let means = mean_contexts(pronouncer, &few_of(&of_sample))?; // [H, D] each
+        let means = mean_contexts(pronouncer, &few_said)?; // [H, D] each
         let mut removed = Vec::new();
         for &head in &heads {
             let zero = said(&silenced(model, &[head])?, &sample)?;
@@ -195,6 +200,8 @@ impl HeadRecord {
                 head,
                 silenced: Effect::of(whole, (&zero.0, &zero.1))?,
                 averaged: Effect::of(whole, (&same.0, &same.1))?,
+                changed_evenly: few_said.len()
+                    - said_evenly(pronouncer, &few_said, (head.block, head.head))?,
                 edits: places.iter().map(|&place| zero.1[place].edits).collect(),
                 phonemes: places.iter().map(|&place| zero.1[place].phonemes).collect(),
                 places,

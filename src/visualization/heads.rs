@@ -85,6 +85,12 @@ pub fn looked_at(
 }
 // ANCHOR_END: looked_at
 
+/// How far from a place weights are told apart: up to so many positions before it and after it.
+pub const REACH: usize = 4;
+
+/// The weights at the positions from [`REACH`] before a place to [`REACH`] after it; the place itself is in the middle.
+pub type Around = [f64; 2 * REACH + 1];
+
 /// What a head does in the rows of one kind, on average over all such rows of all words.
 // ANCHOR: look
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,12 +104,9 @@ pub struct Look {
     pub distance: f64,
     /// The [offset] of the key from the query.
     pub offset: f64,
-    /// The weight on the query's own position, `w[t][t]`.
-    pub diagonal: f64,
-    /// The weight on the position before, `w[t][t−1]`, where there is one.
-    pub previous: f64,
-    /// The weight on the position after, `w[t][t+1]`, where it is open.
-    pub next: f64,
+    /// The weight on the positions around the query, `w[t][t−4]` to `w[t][t+4]`, each over
+    /// the rows that have it open.
+    pub around: Around,
     /// The weight on all letters together.
     pub letters: f64,
     /// The weight on `<sep>`.
@@ -112,6 +115,23 @@ pub struct Look {
     pub phonemes: f64,
 }
 // ANCHOR_END: look
+
+impl Look {
+    /// The weight on the query's own position, `w[t][t]`.
+    pub fn diagonal(&self) -> f64 {
+        self.around[REACH]
+    }
+
+    /// The weight on the position before, `w[t][t−1]`.
+    pub fn previous(&self) -> f64 {
+        self.around[REACH - 1]
+    }
+
+    /// The weight on the position after, `w[t][t+1]`.
+    pub fn next(&self) -> f64 {
+        self.around[REACH + 1]
+    }
+}
 
 /// What one head does, on average over many words.
 // ANCHOR: measures
@@ -123,6 +143,9 @@ pub struct Measures {
     pub writing: Look,
     /// The weight on the letter that writes a phoneme, where the phoneme is predicted.
     pub alignment: f64,
+    /// The same for the four letters before it to the four after it, each over the phonemes
+    /// that have it; in the middle the letter itself.
+    pub around_letter: Around,
     /// The weight on that letter one row later, where the phoneme is read.
     pub echo: f64,
     /// The part of all rows in which the largest weight is also the largest contribution:
@@ -135,26 +158,21 @@ pub struct Measures {
 // ANCHOR_END: measures
 
 impl Measures {
-    /// What the head can be called: a role is had by more than half of the weight, as much as all else together.
-    ///
-    /// In the rows of letters `itself`, `letter before`, `letter after` and `<sep>`; in those of phonemes `its letter`
-    /// (the alignment score) and `last letter` (the echo), `itself`, `phoneme before` and `<sep>`.
+    /// What a head could be called, each with the weight that speaks for it.
     // ANCHOR: roles
-    pub fn roles(&self) -> Vec<&'static str> {
+    pub fn roles(&self) -> [(&'static str, f64); 9] {
         let Self { reading, writing, .. } = self;
-        let roles = [
-            ("letters: itself", reading.diagonal),
-            ("letters: the one before", reading.previous),
-            ("letters: the one after", reading.next),
+        [
+            ("letters: itself", reading.diagonal()),
+            ("letters: the one before", reading.previous()),
+            ("letters: the one after", reading.next()),
             ("letters: <sep>", reading.separator),
             ("phonemes: its letter", self.alignment),
             ("phonemes: the last one's letter", self.echo),
-            ("phonemes: itself", writing.diagonal),
-            ("phonemes: the one before", writing.previous),
+            ("phonemes: itself", writing.diagonal()),
+            ("phonemes: the one before", writing.previous()),
             ("phonemes: <sep>", writing.separator),
-        ];
-        let had = roles.into_iter().filter(|(_, weight)| *weight > 0.5);
-        had.map(|(role, _)| role).collect()
+        ]
     }
     // ANCHOR_END: roles
 }
@@ -185,9 +203,7 @@ struct Looks {
     relative_entropy: Mean,
     distance: Mean,
     offset: Mean,
-    diagonal: Mean,
-    previous: Mean,
-    next: Mean,
+    around: [Mean; 2 * REACH + 1],
     letters: Mean,
     separator: Mean,
     phonemes: Mean,
@@ -201,13 +217,7 @@ impl Looks {
         self.relative_entropy.add(nats / (open as f64).ln()); // at least a letter and <sep>
         self.distance.add(distance(query, row));
         self.offset.add(offset(query, row));
-        self.diagonal.add(row[query]);
-        if query > 0 {
-            self.previous.add(row[query - 1]);
-        }
-        if query + 1 < open {
-            self.next.add(row[query + 1]);
-        }
+        add_around(&mut self.around, query, &row[..open]);
         self.letters.add(row[..prefix - 1].iter().sum());
         self.separator.add(row[prefix - 1]);
         self.phonemes.add(row[prefix..].iter().sum());
@@ -219,12 +229,20 @@ impl Looks {
             relative_entropy: self.relative_entropy.value(),
             distance: self.distance.value(),
             offset: self.offset.value(),
-            diagonal: self.diagonal.value(),
-            previous: self.previous.value(),
-            next: self.next.value(),
+            around: self.around.map(Mean::value),
             letters: self.letters.value(),
             separator: self.separator.value(),
             phonemes: self.phonemes.value(),
+        }
+    }
+}
+
+/// Adds the weights around a place, as far as there are any.
+fn add_around(means: &mut [Mean], place: usize, weights: &[f64]) {
+    for (step, mean) in means.iter_mut().enumerate() {
+        let key = (place + step).checked_sub(REACH);
+        if let Some(weight) = key.and_then(|key| weights.get(key)) {
+            mean.add(*weight);
         }
     }
 }
@@ -235,6 +253,7 @@ struct Tally {
     reading: Looks,
     writing: Looks,
     alignment: Mean,
+    around_letter: [Mean; 2 * REACH + 1],
     echo: Mean,
     same_largest: Mean,
     separator_length: Mean,
@@ -264,6 +283,7 @@ impl Tally {
             let predicted = letters + place;
             if let [before, after] = &weights[predicted..][..2] {
                 self.alignment.add(before[letter]);
+                add_around(&mut self.around_letter, letter, &before[..letters]);
                 self.echo.add(after[letter]);
             }
         }
@@ -274,6 +294,7 @@ impl Tally {
             reading: self.reading.look(),
             writing: self.writing.look(),
             alignment: self.alignment.value(),
+            around_letter: self.around_letter.map(Mean::value),
             echo: self.echo.value(),
             same_largest: self.same_largest.value(),
             separator_length: self.separator_length.value(),
@@ -397,6 +418,12 @@ mod tests {
         observer.measures()[0][0]
     }
 
+    /// The roles with more than half of the weight.
+    fn had_by(measures: &Measures) -> Vec<&'static str> {
+        let roles = measures.roles().into_iter();
+        roles.filter(|(_, weight)| *weight > 0.5).map(|(role, _)| role).collect()
+    }
+
     fn one(is: bool) -> f64 {
         f64::from(u8::from(is))
     }
@@ -419,7 +446,7 @@ mod tests {
             writing.entropy,
             [6f64, 7.0, 8.0, 9.0].iter().map(|n| n.ln()).sum::<f64>() / 4.0,
         );
-        for weight in [reading.diagonal, reading.previous, reading.next] {
+        for weight in reading.around {
             close(weight, 1.0 / 6.0);
         }
         close(reading.letters, 5.0 / 6.0);
@@ -428,6 +455,9 @@ mod tests {
         close(reading.distance, (15.0 + 11.0 + 9.0 + 9.0 + 11.0) / 6.0 / 5.0);
         close(reading.offset, 2.5 - 2.0); // the middle of the keys less the middle of the letters
         close(alignment, (1.0 / 6.0 + 1.0 / 7.0 + 1.0 / 8.0) / 3.0);
+        close(measures.around_letter[REACH], alignment);
+        // One before the letter: T, written by the first letter, has none.
+        close(measures.around_letter[REACH - 1], (1.0 / 7.0 + 1.0 / 8.0) / 2.0);
         close(echo, (1.0 / 7.0 + 1.0 / 8.0 + 1.0 / 9.0) / 3.0);
         let mut observer = Observer::default();
         observer.add(&inside(|_, _| 0.0), Some(&[0, 2, 3]));
@@ -439,14 +469,14 @@ mod tests {
         let Measures { reading, writing, alignment, same_largest, .. } =
             measured(|query, key| one(query == key));
         for look in [reading, writing] {
-            close(look.diagonal, 1.0);
+            close(look.diagonal(), 1.0);
             for zero in [
                 look.entropy,
                 look.relative_entropy,
                 look.distance,
                 look.offset,
-                look.previous,
-                look.next,
+                look.previous(),
+                look.next(),
             ] {
                 close(zero, 0.0);
             }
@@ -462,19 +492,19 @@ mod tests {
     fn all_on_the_token_before() {
         // The first token has none before it and looks at itself.
         let measures = measured(|query, key| one(query.saturating_sub(1) == key));
-        close(measures.reading.previous, 1.0);
-        close(measures.writing.previous, 1.0);
+        close(measures.reading.previous(), 1.0);
+        close(measures.writing.previous(), 1.0);
         close(measures.reading.distance, 4.0 / 5.0);
         close(measures.reading.offset, -4.0 / 5.0);
         close(measures.writing.offset, -1.0);
-        assert!(measures.roles().contains(&"letters: the one before"));
-        assert!(measures.roles().contains(&"phonemes: the one before"));
+        let had = had_by(&measures);
+        assert_eq!(had, ["letters: the one before", "phonemes: the one before"]);
 
         let after = |query: usize| (query + 1).min(PREFIX.max(query + 1) - 1);
         let measures = measured(|query, key| one(after(query) == key));
-        close(measures.reading.next, 1.0);
+        close(measures.reading.next(), 1.0);
         close(measures.reading.offset, 1.0);
-        assert_eq!(measures.roles()[0], "letters: the one after");
+        assert_eq!(had_by(&measures)[0], "letters: the one after");
     }
 
     #[test]
@@ -496,8 +526,8 @@ mod tests {
         for (later, head) in [(0, inside(head(0))), (1, inside(head(1)))] {
             assert_eq!(looked_at(&head.weights[0][0], PREFIX, 3, later), aligned);
         }
-        assert!(ahead.roles().contains(&"phonemes: its letter"));
-        assert!(behind.roles().contains(&"phonemes: the last one's letter"));
+        assert_eq!(had_by(&ahead), ["letters: <sep>", "phonemes: its letter"]);
+        assert!(had_by(&behind).contains(&"phonemes: the last one's letter"));
     }
 
     #[test]
@@ -567,12 +597,13 @@ mod tests {
                 prop_assert!((0.0..=largest).contains(&look.distance));
                 prop_assert!(look.offset.abs() <= look.distance + 1e-12);
                 prop_assert!((look.letters + look.separator + look.phonemes - 1.0).abs() < 1e-12);
-                for weight in [look.diagonal, look.previous, look.next, look.letters] {
+                for weight in look.around.into_iter().chain([look.letters]) {
                     prop_assert!((0.0..=1.0).contains(&weight));
                 }
-                prop_assert!(look.diagonal + look.distance >= 1.0 - 1e-12); // what is not here is at least 1 away
+                prop_assert!(look.diagonal() + look.distance >= 1.0 - 1e-12); // what is not here is at least 1 away
             }
             prop_assert!(measures.alignment <= measures.writing.letters * 4.0 / 3.0 + 1e-12);
+            prop_assert!((measures.around_letter[REACH] - measures.alignment).abs() < 1e-12);
             for share in [measures.alignment, measures.echo, measures.same_largest] {
                 prop_assert!((0.0..=1.0).contains(&share));
             }

@@ -15,6 +15,7 @@ use self_attention::data::cmudict::Phoneme;
 use self_attention::dropout::Dropout;
 use self_attention::error::{Error, Result};
 use self_attention::evaluation::pronouncer::Pronouncer;
+use self_attention::evaluation::teacher_forced::misses;
 use self_attention::linear::Linear;
 use self_attention::mask::Mask;
 use self_attention::model::{prefix_decoder_mask, Transformer};
@@ -162,6 +163,55 @@ pub fn read_words(
         }
     }
     Ok(())
+}
+
+/// Lets the model read words, each with what it says of it, while one head spreads its weight evenly over the keys that are
+/// open, and counts the words of which it would still say the same: each phoneme and the `<eos>` the likeliest in its place.
+///
+/// # Errors
+/// [`Error::Input`] if the model has no such head, counted from 0, and what the model refuses.
+pub fn said_evenly(
+    pronouncer: &Pronouncer,
+    words: &[(&str, &[Phoneme])],
+    (block, head): (usize, usize),
+) -> Result<usize> {
+    let model = &pronouncer.model;
+    if block >= model.blocks.len() || head as i64 >= model.config.heads {
+        let problem = format!("block {block}, head {head}, counted from 0: there is none");
+        return Err(Error::input("head", problem));
+    }
+    let mut same = 0;
+    for (_, examples) in by_length(pronouncer, words)? {
+        let batch =
+            Batch::collate(&examples.iter().collect::<Vec<_>>(), Device::Cpu)?;
+        let positions = batch.tokens.size()[1]; // T
+        let mask = prefix_decoder_mask(&batch.lengths, &batch.prefixes, positions)?;
+        let even = even_weights(&mask)?.f_squeeze_dim(1)?; // [B, T, T]
+        let look = |index, heads: &Heads| {
+            let weights = heads.weights.f_mul_scalar(1.0)?; // a copy, [B, H, T, T]
+            if index == block {
+                weights.f_select(1, head as i64)?.f_copy_(&even)?;
+            }
+            Ok(weights)
+        };
+        let logits =
+            no_grad(|| look_inside(model, &batch.tokens, Some(&mask), look))?;
+        let missed = misses(&logits, &batch.targets)?;
+        same += missed.into_iter().filter(|missed| *missed == 0).count();
+    }
+    Ok(same)
+}
+
+/// The weights of a head that prefers nothing: one over the number of keys that are open.
+///
+/// # Shapes
+/// Those of the mask, as in `[B, 1, T, T]`.
+///
+/// # Errors
+/// [`Error::Torch`] if libtorch cannot make the tensor.
+pub fn even_weights(mask: &Mask) -> Result<Tensor> {
+    let open = mask.allowed().f_to_kind(Kind::Float)?;
+    Ok(open.f_div(&open.f_sum_dim_intlist(-1, true, Kind::Float)?)?)
 }
 
 /// What each head finds on average, over all positions of all words: the mean of its contexts.
@@ -347,6 +397,33 @@ pub(super) mod tests {
             Ok(heads.weights.shallow_clone())
         })
         .unwrap();
+    }
+
+    #[test]
+    fn words_are_counted_that_even_weights_do_not_change() {
+        let pronouncer = pronouncer(NormPlacement::Pre);
+        let said = pronouncer.pronounce(&["a", "tough"]).unwrap();
+        let words = [("a", &said[0][..]), ("tough", &said[1][..])];
+        let mut same = 0;
+        for (word, phonemes) in words {
+            let example = Example::new(&pronouncer.vocabulary, word, phonemes).unwrap();
+            let batch = Batch::collate(&[&example], Device::Cpu).unwrap();
+            let mask = Mask::prefix(&batch.prefixes, batch.tokens.size()[1]).unwrap();
+            let logits = look_inside(&pronouncer.model, &batch.tokens, Some(&mask), |block, heads| {
+                let weights = heads.weights.copy();
+                for query in 0..weights.size()[2] {
+                    let open = (query + 1).max(example.prefix as i64);
+                    if block == 0 {
+                        let row = weights.select(1, 2).select(1, query); // [1, T]
+                        let _ = row.narrow(1, 0, open).fill_(1.0 / open as f64);
+                    }
+                }
+                Ok(weights)
+            });
+            same += usize::from(misses(&logits.unwrap(), &batch.targets).unwrap() == [0]);
+        }
+        assert_eq!(said_evenly(&pronouncer, &words, (0, 2)).unwrap(), same);
+        assert!(said_evenly(&pronouncer, &words, (2, 0)).is_err());
     }
 
     #[test]

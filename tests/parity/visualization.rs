@@ -54,7 +54,7 @@ fn the_weights_are_those_that_hooks_get_out_of_pytorch() {
 fn measures_and_lengths_are_those_of_pytorch() {
     for_each_variant(|fixture, case, model, mask| {
         let (mut weights, mut lengths) = (Vec::new(), Vec::new());
-        look_inside(model, fixture.get("tokens"), Some(mask), |_, heads| {
+        let _ = look_inside(model, fixture.get("tokens"), Some(mask), |_, heads| {
             weights.push(heads.weights.shallow_clone());
             lengths.push(heads.lengths()?);
             Ok(heads.weights.shallow_clone())
