@@ -71,6 +71,9 @@ struct Arguments {
 const SHIPPED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/pronouncer.safetensors");
 
+/// One number of a head.
+type Measure = fn(&Measures) -> f64;
+
 /// The words of the book.
 const FOUR: [&str; 4] = ["though", "through", "tough", "cough"];
 
@@ -586,7 +589,7 @@ impl Book {
             .iter()
             .map(|head| self.measures(*head).copied())
             .collect::<Result<Vec<_>>>()?;
-        let tries: [(&str, fn(&Measures) -> f64); 6] = [
+        let tries: [(&str, Measure); 6] = [
             ("weight on its letter", |m| m.alignment),
             ("weight on the last one's letter", |m| m.echo),
             ("entropy, rows of letters", |m| m.reading.relative_entropy),
@@ -833,7 +836,7 @@ impl Book {
     }
 
     fn measures_figure(&self) -> Result<Chart> {
-        let maps: [(&str, &str, fn(&Measures) -> f64); 6] = [
+        let maps: [(&str, &str, Measure); 6] = [
             (
                 "Letters: entropy",
                 "Entropy over the largest possible, rows of letters.",
@@ -906,11 +909,34 @@ impl Book {
     fn alone_figure(&self) -> Chart {
         let heads = self.record.measured.heads.first().map_or(1, Vec::len);
         let map = |title: &str, description: &str, value: fn(&Effect) -> f64| {
-            let of = |removed: &Removed| 100.0 * value(&removed.silenced);
+            let of = |removed: &Removed| {
+                (1e4 * value(&removed.silenced)).round() / 100.0 + 0.0 // no −0
+            };
             let values: Vec<f64> = self.record.alone.heads.iter().map(of).collect();
             let values = values.chunks(heads).map(<[f64]>::to_vec).collect();
-            Chart::Heatmap(map_of_heads(title, description, values, 1.0))
+            map_of_heads(title, description, values, 1.0)
         };
+        // A rise and its standard error on one scale, or the two could not be compared.
+        let pair = |rise: Heatmap, error: Heatmap| {
+            let error = Heatmap { min: rise.min, max: rise.max, ..error };
+            [rise, error].map(Chart::Heatmap)
+        };
+        let phonemes = pair(
+            map("The PER rises by", "Rise of the phoneme error rate.", |effect| {
+                effect.rise.phoneme_error_rate
+            }),
+            map("its standard error", "Standard error of the left map.", |effect| {
+                effect.error.phoneme_error_rate
+            }),
+        );
+        let words = pair(
+            map("Words wrong rise by", "Rise of the word error rate.", |effect| {
+                effect.rise.word_error_rate
+            }),
+            map("its standard error", "Standard error of the left map.", |effect| {
+                effect.error.word_error_rate
+            }),
+        );
         Chart::Panels(Panels {
             title: "Each head silenced: percentage points".into(),
             description: "Four maps with a cell for each head, blocks down and heads across: by how many percentage \
@@ -918,20 +944,7 @@ impl Book {
                           and the same for the part of words that are wrong."
                 .into(),
             columns: 2,
-            panels: vec![
-                map("The PER rises by", "Rise of the phoneme error rate.", |effect| {
-                    effect.rise.phoneme_error_rate
-                }),
-                map("its standard error", "Standard error of the left map.", |effect| {
-                    effect.error.phoneme_error_rate
-                }),
-                map("Words wrong rise by", "Rise of the word error rate.", |effect| {
-                    effect.rise.word_error_rate
-                }),
-                map("its standard error", "Standard error of the left map.", |effect| {
-                    effect.error.word_error_rate
-                }),
-            ],
+            panels: phonemes.into_iter().chain(words).collect(),
         })
     }
 
@@ -954,7 +967,7 @@ impl Book {
                           first, with what it would be if the harm of each alone added up."
                 .into(),
             x_axis: Axis::linear("heads silenced"),
-            y_axis: Axis::linear("phoneme error rate (%)"),
+            y_axis: Axis::log("phoneme error rate (%)"),
             series: vec![
                 Series::new("silenced together", points).with_spread(spread),
                 Series::new("if harms added up", added).with_dashes(),

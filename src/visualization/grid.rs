@@ -281,8 +281,8 @@ impl Grid {
         for (i, row) in values.iter().enumerate() {
             for (j, value) in row.iter().enumerate() {
                 let opacity = (value - self.min) / (self.max - self.min);
-                // There are very many cells, and most of them are empty.
-                if opacity >= 0.005 {
+                // There are very many cells, and most are so faint that no eye sees them.
+                if opacity >= 0.015 {
                     let corner = (x + cell * j as f64, y + cell * i as f64);
                     let opposite = (corner.0 + cell, corner.1 + cell);
                     canvas.rectangle(corner, opposite, Paint::Heat, opacity)?;
