@@ -1,10 +1,12 @@
 //! Chapter 10, what the model looks at: `cargo run --bin ch10_visualization`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use self_attention::data::cmudict::text;
 use self_attention::evaluation::pronouncer::{Card, Pronouncer};
+use self_attention::files::write_whole;
 use self_attention::prelude::*;
 use self_attention::visualization::ablation::{rank_correlation, Effect, Head, Rates};
 use self_attention::visualization::capture::Capture;
@@ -20,6 +22,7 @@ use self_attention::visualization::table::matrix;
 use self_attention::visualization::{
     Axis, Chart, Curves, Heatmap, Panels, Reference, Series,
 };
+use serde::Serialize;
 use serde_json::Value;
 use tch::no_grad;
 
@@ -62,6 +65,10 @@ struct Arguments {
     #[arg(long, value_name = "FOLDER", conflicts_with = "word")]
     figures: Option<PathBuf>,
 
+    /// Write what the explorer of the page shows before the model is loaded.
+    #[arg(long, value_name = "FILE", conflicts_with = "word")]
+    explorer: Option<PathBuf>,
+
     /// Measures every head and silences each in turn, and keeps what comes of it beside the model: minutes.
     #[arg(long, conflicts_with = "word")]
     record: bool,
@@ -76,6 +83,10 @@ type Measure = fn(&Measures) -> f64;
 
 /// The words of the book.
 const FOUR: [&str; 4] = ["though", "through", "tough", "cough"];
+
+/// The words to choose from in the explorer. The first is the one it begins with.
+const WORDS: [&str; 8] =
+    ["though", "through", "tough", "cough", "thorough", "bough", "night", "knight"];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -92,6 +103,9 @@ fn main() -> Result<()> {
     let record = HeadRecord::read(weights, &card)?;
     let best = record.best();
     let book = Book { pronouncer, record, best };
+    if let Some(file) = arguments.explorer {
+        return book.save_explorer(&card, &file);
+    }
     if let Some(folder) = arguments.figures {
         return book.figures(&folder);
     }
@@ -210,6 +224,15 @@ fn spelled_out(pronouncer: &Pronouncer, word: &str, text: &str) -> Result<Vec<Ph
         return Err(Error::input("pronunciation", problem));
     }
     Ok(phonemes)
+}
+
+/// What the page hands to `book/theme/explorer.js`.
+#[derive(Serialize)]
+struct Explorer {
+    /// How large the file of weights is.
+    bytes: u64,
+    /// What the model looks at in each word, with the pronunciation it writes itself.
+    captures: Vec<Capture>,
 }
 
 /// What the chapter is about.
@@ -811,12 +834,41 @@ impl Book {
         Chart::Heatmap(head_map(&tough, block, head)?).save(folder, "ch10_head")?;
         block_map(&tough, block)?.save(folder, "ch10_block")?;
         model_map(&tough).save(folder, "ch10_model")?;
+        self.explorer_figure()?.save(folder, "ch10_explorer")?;
         self.four_words_figure()?.save(folder, "ch10_words")?;
         self.measures_figure()?.save(folder, "ch10_measures")?;
         self.around_figure()?.save(folder, "ch10_around")?;
         self.alone_figure().save(folder, "ch10_alone")?;
         self.together_figure().save(folder, "ch10_together")?;
         self.short_vector()?.figure().save(folder, "ch10_lengths")
+    }
+
+    /// Writes what the explorer shows before the model is loaded.
+    fn save_explorer(&self, card: &Card, file: &Path) -> Result<()> {
+        let capture = |word| Ok(self.capture(word)?.with_model(&card.weights).rounded());
+        let explorer = Explorer {
+            bytes: fs::metadata(SHIPPED).map_err(Error::io(Path::new(SHIPPED)))?.len(),
+            captures: WORDS.into_iter().map(capture).collect::<Result<_>>()?,
+        };
+        let text = serde_json::to_string(&explorer)
+            .map_err(|error| Error::file(file, error.to_string()))?;
+        write_whole(file, (text + "\n").as_bytes())
+    }
+
+    /// What stands in the explorer's place where no script runs: the head that it begins with.
+    fn explorer_figure(&self) -> Result<Chart> {
+        let capture = self.capture(WORDS[0])?;
+        let (block, head) = capture.clearest_head();
+        let Capture { word, tokens, weights, .. } = &capture;
+        Ok(Chart::Heatmap(Heatmap::attention(
+            format!("{word}: block {}, head {}", block + 1, head + 1),
+            format!(
+                "How much each token of {word} and its pronunciation, on the left, looks at each other."
+            ),
+            tokens,
+            tokens,
+            weights[block][head].clone(),
+        )))
     }
 
     fn four_words_figure(&self) -> Result<Chart> {

@@ -398,8 +398,9 @@ mod tests {
         for (i, a) in texts.iter().enumerate() {
             for b in texts[i + 1..].iter().filter(|b| a.3 == b.3) {
                 let (along, across) = if a.3 { (2, 1) } else { (1, 2) };
-                let place =
-                    |text: &(String, f64, f64, bool), side: usize| [text.1, text.2][side - 1];
+                let place = |text: &(String, f64, f64, bool), side: usize| {
+                    [text.1, text.2][side - 1]
+                };
                 let apart = (place(a, across) - place(b, across)).abs();
                 // Whichever text the line begins with: no other begins within a line's height and at the same place.
                 let same_start = (place(a, along) - place(b, along)).abs() < 1.0;

@@ -177,13 +177,13 @@ pub fn said_evenly(
 ) -> Result<usize> {
     let model = &pronouncer.model;
     if block >= model.blocks.len() || head as i64 >= model.config.heads {
-        let problem = format!("block {block}, head {head}, counted from 0: there is none");
+        let problem =
+            format!("block {block}, head {head}, counted from 0: there is none");
         return Err(Error::input("head", problem));
     }
     let mut same = 0;
     for (_, examples) in by_length(pronouncer, words)? {
-        let batch =
-            Batch::collate(&examples.iter().collect::<Vec<_>>(), Device::Cpu)?;
+        let batch = Batch::collate(&examples.iter().collect::<Vec<_>>(), Device::Cpu)?;
         let positions = batch.tokens.size()[1]; // T
         let mask = prefix_decoder_mask(&batch.lengths, &batch.prefixes, positions)?;
         let even = even_weights(&mask)?.f_squeeze_dim(1)?; // [B, T, T]
@@ -194,8 +194,7 @@ pub fn said_evenly(
             }
             Ok(weights)
         };
-        let logits =
-            no_grad(|| look_inside(model, &batch.tokens, Some(&mask), look))?;
+        let logits = no_grad(|| look_inside(model, &batch.tokens, Some(&mask), look))?;
         let missed = misses(&logits, &batch.targets)?;
         same += missed.into_iter().filter(|missed| *missed == 0).count();
     }
@@ -409,17 +408,22 @@ pub(super) mod tests {
             let example = Example::new(&pronouncer.vocabulary, word, phonemes).unwrap();
             let batch = Batch::collate(&[&example], Device::Cpu).unwrap();
             let mask = Mask::prefix(&batch.prefixes, batch.tokens.size()[1]).unwrap();
-            let logits = look_inside(&pronouncer.model, &batch.tokens, Some(&mask), |block, heads| {
-                let weights = heads.weights.copy();
-                for query in 0..weights.size()[2] {
-                    let open = (query + 1).max(example.prefix as i64);
-                    if block == 0 {
-                        let row = weights.select(1, 2).select(1, query); // [1, T]
-                        let _ = row.narrow(1, 0, open).fill_(1.0 / open as f64);
+            let logits = look_inside(
+                &pronouncer.model,
+                &batch.tokens,
+                Some(&mask),
+                |block, heads| {
+                    let weights = heads.weights.copy();
+                    for query in 0..weights.size()[2] {
+                        let open = (query + 1).max(example.prefix as i64);
+                        if block == 0 {
+                            let row = weights.select(1, 2).select(1, query); // [1, T]
+                            let _ = row.narrow(1, 0, open).fill_(1.0 / open as f64);
+                        }
                     }
-                }
-                Ok(weights)
-            });
+                    Ok(weights)
+                },
+            );
             same += usize::from(misses(&logits.unwrap(), &batch.targets).unwrap() == [0]);
         }
         assert_eq!(said_evenly(&pronouncer, &words, (0, 2)).unwrap(), same);
