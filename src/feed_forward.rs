@@ -31,6 +31,8 @@ pub enum Activation {
     /// `x·σ(x)`, σ the logistic function
     /// (Hendrycks & Gimpel, 2016; also called Swish)
     Silu,
+    /// `x`: none at all, to see what the others are worth
+    Identity,
 }
 // ANCHOR_END: activation
 
@@ -45,6 +47,7 @@ impl Activation {
             Self::Relu => x.f_relu()?,
             Self::Gelu => x.f_gelu("none")?, // exact, not by tanh
             Self::Silu => x.f_silu()?,
+            Self::Identity => x.shallow_clone(),
         })
     }
     // ANCHOR_END: apply
@@ -168,6 +171,7 @@ mod tests {
             (Activation::Relu, [0.0, 0.0, 2.0]),
             (Activation::Gelu, [-0.158_655_253_931_457, 0.0, 1.954_499_736_103_642]),
             (Activation::Silu, [-0.268_941_421_369_995, 0.0, 1.761_594_155_955_765]),
+            (Activation::Identity, [-1.0, 0.0, 2.0]),
         ] {
             let difference =
                 activation.apply(&x).unwrap() - Tensor::from_slice(&expected);

@@ -3,7 +3,7 @@
 //! Each module belongs to a chapter, and data flows one way through them:
 //!
 //! `data → model (embedding → blocks (multi_head (attention) → feed_forward) → logits) → training`, and for reading
-//! out `model → evaluation` and `model → visualization`.
+//! out `model → evaluation` and `model → visualization`. `experiments` turn the knobs of all of it.
 //!
 //! Shape letters, the same everywhere: `B` batch, `T` query positions, `S` key positions, `H` heads, `D` width of a
 //! head, `E` width of the model, `F` width of the feed-forward layer, `V` vocabulary.
@@ -23,6 +23,7 @@ pub mod dropout;
 pub mod environment;
 pub mod error;
 pub mod evaluation;
+pub mod experiments;
 pub mod feed_forward;
 pub mod files;
 pub mod linear;

@@ -182,6 +182,10 @@ pub struct Step {
     pub total: u64,
     /// The mean loss of the epoch so far.
     pub loss: f64,
+    /// The loss of this step's batch.
+    pub batch_loss: f64,
+    /// The norm of the gradient before clipping; nothing if mixed precision made it overflow.
+    pub gradient_norm: Option<f64>,
     /// The learning rate.
     pub learning_rate: f64,
     /// Tokens a second in the epoch so far, without padding.
@@ -327,7 +331,7 @@ impl Trainer {
         }
         self.add_up(batch, loss, gradient_norm.unwrap_or_default())?;
         self.state.sums.seconds += started.elapsed().as_secs_f64();
-        Ok(self.last_step(learning_rate))
+        Ok(self.last_step(loss, gradient_norm, learning_rate))
     }
     // ANCHOR_END: step
 
@@ -345,13 +349,20 @@ impl Trainer {
     }
 
     /// What there is to tell of the step that was taken last.
-    fn last_step(&self, learning_rate: f64) -> Step {
+    fn last_step(
+        &self,
+        batch_loss: f64,
+        gradient_norm: Option<f64>,
+        learning_rate: f64,
+    ) -> Step {
         let State { epochs, steps, sums, .. } = &self.state;
         Step {
             epoch: epochs + 1,
             steps: *steps,
             total: self.schedule.total,
             loss: sums.loss / sums.targets,
+            batch_loss,
+            gradient_norm,
             learning_rate,
             tokens_per_second: sums.tokens / sums.seconds,
         }

@@ -19,6 +19,10 @@ const NAME_GAP: f64 = 22.0;
 const LABEL_GAP: f64 = 13.0;
 /// A line bears at most about this many markers.
 const MARKERS: usize = 9;
+/// Half of the stroke that ends an error bar.
+const BAR_END: f64 = 4.0;
+/// How far apart the error bars of two lines stand at the same x.
+const BAR_GAP: f64 = 7.0;
 
 // ANCHOR: curves
 /// Lines over a common horizontal axis, told apart by colour and by marker.
@@ -62,9 +66,12 @@ pub struct Series {
     pub name: String,
     /// The points (x, y), x ascending.
     pub points: Vec<(f64, f64)>,
-    /// For each point how far it may be off, up and down: drawn as a band.
+    /// For each point how far it may be off, up and down: drawn as a band, or as error bars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Vec<f64>>,
+    /// Whether the spread is drawn as a bar at each point. A few measured points want bars, a long curve a band.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub error_bars: bool,
     /// Whether the line is dashed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dashed: bool,
@@ -101,12 +108,17 @@ impl Axis {
 impl Series {
     /// A solid line through the points (x, y), x ascending.
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points, spread: None, dashed: false }
+        Self { name: name.into(), points, spread: None, error_bars: false, dashed: false }
     }
 
-    /// Adds for each point how far it may be off.
+    /// Adds for each point how far it may be off, as a band.
     pub fn with_spread(self, spread: Vec<f64>) -> Self {
         Self { spread: Some(spread), ..self }
+    }
+
+    /// Adds for each point how far it may be off, as a bar.
+    pub fn with_error_bars(self, spread: Vec<f64>) -> Self {
+        Self { spread: Some(spread), error_bars: true, ..self }
     }
 
     /// Makes the line dashed.
@@ -343,6 +355,7 @@ impl Curves {
         let plot = Plot {
             x: layout.x,
             y: layout.y,
+            inset: self.inset(),
             left: frame.left + layout.left,
             right: frame.left + frame.width - layout.right,
             top: top + LINE + LABEL_GAP,
@@ -362,14 +375,33 @@ impl Curves {
             canvas.line(&[(plot.left, y), (plot.right, y)], entry.stroke)?;
         }
         for (n, series) in self.series.iter().enumerate() {
-            plot.draw_band(canvas, series, n)?;
+            match series.error_bars {
+                true => plot.draw_error_bars(canvas, series, n, self.aside(n))?,
+                false => plot.draw_band(canvas, series, n)?,
+            }
         }
-        for (series, entry) in self.series.iter().zip(self.entries()) {
-            plot.draw_line(canvas, series, &entry)?;
+        for (n, (series, entry)) in self.series.iter().zip(self.entries()).enumerate() {
+            plot.draw_line(canvas, series, &entry, self.aside(n))?;
         }
         match layout.names {
             Names::AtEnds => self.draw_names_at_ends(canvas, &plot),
             Names::Above | Names::None => Ok(()),
+        }
+    }
+
+    /// How far the points of the n-th line stand aside, so that its error bars do not cover those of another.
+    fn aside(&self, n: usize) -> f64 {
+        match self.series.iter().any(|series| series.error_bars) {
+            true => (n as f64 - (self.series.len() - 1) as f64 / 2.0) * BAR_GAP,
+            false => 0.0,
+        }
+    }
+
+    /// How far the first and the last x stand from the edges, so that there is room for error bars.
+    fn inset(&self) -> f64 {
+        match self.series.iter().any(|series| series.error_bars) {
+            true => self.aside(self.series.len() - 1) + BAR_END + 2.0,
+            false => 0.0,
         }
     }
 
@@ -469,6 +501,7 @@ struct Layout {
 struct Plot {
     x: Scale,
     y: Scale,
+    inset: f64,
     left: f64,
     right: f64,
     top: f64,
@@ -477,7 +510,8 @@ struct Plot {
 
 impl Plot {
     fn x_at(&self, value: f64) -> f64 {
-        self.left + self.x.fraction(value) * (self.right - self.left)
+        let length = self.right - self.left - 2.0 * self.inset;
+        self.left + self.inset + self.x.fraction(value) * length
     }
 
     fn y_at(&self, value: f64) -> f64 {
@@ -527,8 +561,44 @@ impl Plot {
         canvas.polygon(&corners, Paint::Series(n), 0.2)
     }
 
-    fn draw_line(&self, canvas: &Canvas, series: &Series, entry: &Entry) -> Result<()> {
-        let points: Vec<_> = series.points.iter().map(|&point| self.at(point)).collect();
+    fn draw_error_bars(
+        &self,
+        canvas: &Canvas,
+        series: &Series,
+        n: usize,
+        aside: f64,
+    ) -> Result<()> {
+        let stroke = Stroke { paint: Paint::Series(n), width: 1.5, dashed: false };
+        for (&(x, y), spread) in series.points.iter().zip(series.spread.iter().flatten())
+        {
+            let x = self.x_at(x) + aside;
+            // `min` also holds at the bottom what has no place on a logarithmic axis.
+            let [top, bottom] =
+                [y + spread, y - spread].map(|y| self.y_at(y).min(self.bottom));
+            let (left, right) = (x - BAR_END, x + BAR_END);
+            // One stroke: along the upper end, down the middle, along the lower end.
+            let bar = [
+                (left, top),
+                (right, top),
+                (x, top),
+                (x, bottom),
+                (left, bottom),
+                (right, bottom),
+            ];
+            canvas.line(&bar, stroke)?;
+        }
+        Ok(())
+    }
+
+    fn draw_line(
+        &self,
+        canvas: &Canvas,
+        series: &Series,
+        entry: &Entry,
+        aside: f64,
+    ) -> Result<()> {
+        let points = series.points.iter().map(|&point| self.at(point));
+        let points: Vec<_> = points.map(|(x, y)| (x + aside, y)).collect();
         canvas.line(&points, entry.stroke)?;
         let every = points.len().div_ceil(MARKERS);
         // Counted from the end, so that the last point always bears one.

@@ -153,6 +153,55 @@ fn the_same_chart_gives_the_same_bytes() {
 }
 
 #[test]
+fn error_bars_stand_beside_each_other_and_within_the_plot() {
+    let bars = |values: [f64; 2]| {
+        let points = vec![(1.0, values[0]), (2.0, values[1])];
+        Series::new("a line", points).with_error_bars(vec![0.5, 20.0])
+    };
+    let chart = |log: bool| {
+        Chart::Curves(Curves {
+            y_axis: Axis { log, ..Axis::linear("error (%)") },
+            x_axis: Axis::linear("blocks"),
+            series: vec![bars([3.0, 4.0]), bars([3.0, 5.0])],
+            references: Vec::new(),
+            ..curves()
+        })
+    };
+    for log in [false, true] {
+        let svg = chart(log).to_svg().unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        // A bar is a stroke of six points; the two series have two each.
+        let strokes = document.descendants().filter_map(|node| node.attribute("points"));
+        let bars: Vec<Vec<(f64, f64)>> = strokes
+            .map(|points| {
+                points
+                    .split_whitespace()
+                    .map(|point| point.split_once(',').unwrap())
+                    .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+                    .collect::<Vec<_>>()
+            })
+            .filter(|points| points.len() == 6 && points[0].1 == points[1].1)
+            .collect();
+        assert_eq!(bars.len(), 4, "{svg}");
+        let middles: Vec<f64> = bars.iter().map(|bar| bar[2].0).collect();
+        assert!(middles[0] < middles[2] && middles[1] < middles[3], "{middles:?}");
+        let height: f64 = document
+            .root_element()
+            .attribute("viewBox")
+            .and_then(|viewed| viewed.split(' ').nth(3))
+            .unwrap()
+            .parse()
+            .unwrap();
+        let ends = bars.iter().flatten().map(|point| point.1);
+        let is_within = |y: f64| 0.0 < y && y < 10.0 * height; // drawn in tenths
+        assert!(ends.clone().all(is_within), "{:?}", ends.collect::<Vec<_>>());
+    }
+    let Chart::Curves(mut unequal) = chart(false) else { panic!("these are curves") };
+    unequal.series[0].spread = Some(vec![1.0]);
+    assert!(reason(Chart::Curves(unequal)).contains("has 1 spreads for 2 points"));
+}
+
+#[test]
 fn figures_stay_small() {
     let tokens = names(&["t", "o", "u", "g", "h", "<sep>", "T", "AH", "F", "<eos>"]);
     let weights = (0..10)

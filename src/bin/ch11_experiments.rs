@@ -1,0 +1,690 @@
+//! Chapter 11, experimenting with hyperparameters: `cargo run --bin ch11_experiments`. The trials are run by the program
+//! `sweep`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use self_attention::error::{Error, Result};
+use self_attention::experiments::analysis::{Findings, Metric, Summary};
+use self_attention::experiments::results::{Finished, Results};
+use self_attention::experiments::studies::{studies, Setting, Size, Study};
+use self_attention::feed_forward::Activation;
+use self_attention::visualization::{Axis, Chart, Curves, Heatmap, Panels, Series};
+
+/// Computes everything that chapter 11 shows, from the results of its trials.
+#[derive(Parser)]
+struct Arguments {
+    /// Draw the chapter's figures into this folder instead.
+    #[arg(long, value_name = "FOLDER")]
+    figures: Option<PathBuf>,
+
+    /// The results of a sweep of your own [default: figures/ch11_trials.jsonl, those of the book].
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+
+    /// The results are those of `sweep --quick` [default: runs/sweep/quick.jsonl].
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (size, usual) = match arguments.quick {
+        true => (Size::Quick, "runs/sweep/quick.jsonl"),
+        false => (Size::Full, "figures/ch11_trials.jsonl"),
+    };
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join(usual);
+    let path = arguments.results.unwrap_or(usual);
+    if !path.exists() {
+        let quick = if arguments.quick { "--quick " } else { "" };
+        let problem = format!(
+            "is not there; the trials have to be run first: \
+             cargo run --release --bin sweep -- {quick}--results {}",
+            path.display()
+        );
+        return Err(Error::file(path, problem));
+    }
+    let results = Results::read(&path)?;
+    let studies = studies(size)?;
+    let chapter = |study| -> Result<Chapter> {
+        Ok(Chapter { findings: Findings::new(study, &results)?, size })
+    };
+    let [heads, width, blocks, rates, activations] = studies.each_ref().map(chapter);
+    let (heads, width, blocks) = (heads?, width?, blocks?);
+    let (rates, activations) = (rates?, activations?);
+    if let Some(folder) = arguments.figures {
+        heads_figure(&heads)?.save(&folder, "ch11_heads")?;
+        width_figure(&width)?.save(&folder, "ch11_width")?;
+        convergence_figure(&width)?.save(&folder, "ch11_convergence")?;
+        blocks_figure(&blocks)?.save(&folder, "ch11_blocks")?;
+        rates_figure(&rates)?.save(&folder, "ch11_rates")?;
+        rates_map(&rates)?.save(&folder, "ch11_rates_map")?;
+        activations_figure(&activations)?.save(&folder, "ch11_activations")?;
+        return courses_figure(&activations)?.save(&folder, "ch11_courses");
+    }
+    method(&results, size)?;
+    question_30(&heads)?;
+    question_31(&width)?;
+    question_32(&blocks)?;
+    question_33(&rates)?;
+    question_34(&activations)
+}
+
+/// A study with its results.
+struct Chapter<'a> {
+    findings: Findings<'a>,
+    size: Size,
+}
+
+/// What a table shows of a setting: the heading, and the cell.
+type Column<'a> = (&'a str, Box<dyn Fn(&Setting) -> Result<String> + 'a>);
+
+impl<'a> Chapter<'a> {
+    fn settings(&self) -> &'a [Setting] {
+        &self.findings.study.settings
+    }
+
+    /// The setting that all studies share.
+    fn baseline(&self) -> Result<&'a str> {
+        Ok(&self.findings.study.baseline(self.size)?.name)
+    }
+
+    /// Mean and deviation of a metric, multiplied by `factor`.
+    fn mean(&self, metric: Metric, factor: f64, digits: usize) -> Column<'_> {
+        let heading = match metric {
+            Metric::PhonemeErrorRate => "PER (%)",
+            Metric::WordErrorRate => "WER (%)",
+            Metric::ValidationLoss => "loss",
+            Metric::Gap => "gap",
+            Metric::Seconds => "seconds",
+            Metric::LargestGradient => "largest",
+            Metric::Rise => "rise",
+        };
+        let cell = move |setting: &Setting| {
+            let summary = self.findings.summary(metric, &setting.name)?;
+            Ok(spread(summary, factor, digits))
+        };
+        (heading, Box::new(cell))
+    }
+
+    /// The mean and deviation of any number of a trial; trials that lack it do not count.
+    fn number<'b>(
+        &'b self,
+        heading: &'b str,
+        digits: usize,
+        number: impl Fn(&Finished) -> Option<f64> + 'b,
+    ) -> Column<'b> {
+        let cell = move |setting: &Setting| {
+            let trials = self.findings.trials(&setting.name)?.iter();
+            let numbers: Vec<f64> = trials.filter_map(|trial| number(trial)).collect();
+            Ok(spread(Summary::of(&numbers), 1.0, digits))
+        };
+        (heading, Box::new(cell))
+    }
+
+    fn parameters(&self) -> Column<'_> {
+        let cell = move |setting: &Setting| {
+            let trials = self.findings.trials(&setting.name)?;
+            Ok(trials.first().map_or(0, |trial| trial.parameters).to_string())
+        };
+        ("parameters", Box::new(cell))
+    }
+
+    fn diverged(&self) -> Column<'_> {
+        let cell = |setting: &Setting| {
+            let of = self.findings.trials(&setting.name)?.len();
+            Ok(format!("{} of {of}", self.findings.diverged(&setting.name)?))
+        };
+        ("diverged", Box::new(cell))
+    }
+
+    /// How a setting compares with another one in a metric: the difference, its 95 % interval, and the verdict.
+    fn against<'b>(
+        &'b self,
+        heading: &'b str,
+        metric: Metric,
+        factor: f64,
+        digits: usize,
+        other: impl Fn(&Setting) -> String + 'b,
+    ) -> Column<'b> {
+        let cell = move |setting: &Setting| {
+            let other = other(setting);
+            if setting.name == other {
+                return Ok("–".into());
+            }
+            let found = self.findings.compare(metric, &setting.name, &other)?;
+            let difference = found.difference.map(|interval| {
+                let (mean, reach) = (factor * interval.mean, factor * interval.reach);
+                format!("{} ± {reach:.digits$}  ", signed(mean, digits))
+            });
+            Ok(format!("{}{:11}", difference.unwrap_or_default(), found.verdict))
+        };
+        (heading, Box::new(cell))
+    }
+
+    /// Prints a line for each setting: the values of its knobs, and the columns.
+    fn print(&self, columns: &[Column]) -> Result<()> {
+        let study = self.findings.study;
+        let mut rows: Vec<Vec<String>> =
+            vec![study.knobs.iter().map(|knob| knob.to_string()).collect()];
+        for (heading, _) in columns {
+            rows[0].push((*heading).to_owned());
+        }
+        for setting in &study.settings {
+            let mut row: Vec<String> =
+                setting.name.split('/').map(str::to_owned).collect();
+            for (_, cell) in columns {
+                row.push(cell(setting)?);
+            }
+            rows.push(row);
+        }
+        print_table(&rows);
+        Ok(())
+    }
+
+    /// Of each setting the point that `x` and a metric make, and how far off it may be. A setting of which fewer than
+    /// two trials came to an end has none.
+    fn series(
+        &self,
+        name: &str,
+        metric: Metric,
+        factor: f64,
+        settings: impl Fn(&Setting) -> bool,
+        x: impl Fn(&Setting) -> f64,
+    ) -> Result<Option<Series>> {
+        let (mut points, mut deviations) = (Vec::new(), Vec::new());
+        for setting in self.settings().iter().filter(|setting| settings(setting)) {
+            if let Some(summary) = self.findings.summary(metric, &setting.name)? {
+                points.push((x(setting), factor * summary.mean));
+                deviations.push(factor * summary.deviation);
+            }
+        }
+        Ok((!points.is_empty())
+            .then(|| Series::new(name, points).with_error_bars(deviations)))
+    }
+
+    /// A panel with one line.
+    fn panel(
+        &self,
+        title: &str,
+        metric: Metric,
+        factor: f64,
+        axes: (Axis, Axis),
+        x: impl Fn(&Setting) -> f64,
+    ) -> Result<Chart> {
+        let line = self.series(title, metric, factor, |_| true, x)?;
+        Ok(Chart::Curves(Curves {
+            title: title.into(),
+            description: "Means with their standard deviations.".into(),
+            x_axis: axes.0,
+            y_axis: axes.1,
+            series: line.into_iter().collect(),
+            references: Vec::new(),
+        }))
+    }
+
+    /// The validation loss after each epoch of a setting, as a line through the means with a band as wide as the
+    /// deviation.
+    fn course(&self, name: String, setting: &str) -> Result<Option<Series>> {
+        let trials = self.findings.trials(setting)?;
+        let epochs = trials.iter().map(|trial| trial.validation_losses.len()).min();
+        let (mut points, mut deviations) = (Vec::new(), Vec::new());
+        for epoch in 0..epochs.unwrap_or(0) {
+            let losses: Vec<f64> =
+                trials.iter().map(|trial| trial.validation_losses[epoch]).collect();
+            if let Some(summary) = Summary::of(&losses) {
+                points.push((epoch as f64 + 1.0, summary.mean));
+                deviations.push(summary.deviation);
+            }
+        }
+        Ok((!points.is_empty())
+            .then(|| Series::new(name, points).with_spread(deviations)))
+    }
+}
+
+/// A mean with its deviation, or a dash if there is none.
+fn spread(summary: Option<Summary>, factor: f64, digits: usize) -> String {
+    summary.map_or("–".into(), |Summary { mean, deviation }| {
+        format!("{:.digits$} ± {:.digits$}", factor * mean, factor * deviation)
+    })
+}
+
+/// A number with its sign.
+fn signed(number: f64, digits: usize) -> String {
+    let text = format!("{:.digits$}", number.abs());
+    let is_zero = text.chars().all(|c| c == '0' || c == '.');
+    match (is_zero, number < 0.0) {
+        (true, _) => format!(" {text}"),
+        (false, true) => format!("−{text}"),
+        (false, false) => format!("+{text}"),
+    }
+}
+
+/// Rows of cells, the first row the headings, all cells flush right.
+fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |text: &str| text.chars().count();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| width(cell))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let line: String = cells
+            .map(|(column, (cell, &widest))| {
+                let gap = if column == 0 { 0 } else { 3 };
+                format!("{}{cell}", " ".repeat(gap + widest - width(cell)))
+            })
+            .collect();
+        println!("{}", line.trim_end());
+    }
+}
+
+// ANCHOR: method
+fn method(results: &Results, size: Size) -> Result<()> {
+    println!("== method ==");
+    let base = size.baseline();
+    let all = studies(size)?;
+    let trials = self_attention::experiments::studies::trials(&all);
+    let mut core_seconds = 0.0;
+    for trial in &trials {
+        core_seconds += results.get(&trial.id).map_or(0.0, |trial| trial.core_seconds);
+    }
+    println!("trials           {}", trials.len());
+    println!("core time        {:.0} minutes of training", core_seconds / 60.0);
+    let machines = results.trials().iter().map(|trial| (&trial.processor, trial.threads));
+    let machines: std::collections::BTreeSet<_> = machines.collect();
+    for (processor, threads) in machines {
+        println!("processor        {processor}, {threads} thread a trial");
+    }
+    let shown =
+        |number: Option<usize>| number.map_or("all".into(), |number| number.to_string());
+    println!("\nwhat the studies share");
+    println!("training words   {}", shown(base.data.words));
+    println!("validation words {}", shown(base.data.validation_words));
+    println!("epochs           {}", base.training.epochs);
+    println!("batch            {} positions at most", base.training.tokens_per_batch);
+    if let Some(trial) =
+        results.trials().iter().find(|trial| trial.config.data == base.data)
+    {
+        println!("steps            {}", trial.steps);
+    }
+    println!("width            {}", base.model.width);
+    println!("heads            {}", base.model.heads);
+    println!("blocks           {}", base.model.blocks);
+    println!("activation       {}", name_of(base.model.activation));
+    println!("learning rate    {}", base.training.learning_rate);
+    println!("dropout          {}", base.training.dropout);
+    println!("\nstudy         question  settings  seeds");
+    for Study { name, question, settings, trials, .. } in &all {
+        let seeds = trials.first().map_or(0, Vec::len);
+        println!(
+            "{name:12} {:>9} {:>9} {seeds:>6}",
+            format!("Q{question}"),
+            settings.len()
+        );
+    }
+    Ok(())
+}
+// ANCHOR_END: method
+
+fn name_of(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Relu => "ReLU",
+        Activation::Gelu => "GELU",
+        Activation::Silu => "SiLU",
+        Activation::Identity => "none",
+    }
+}
+
+/// The differences of a study from its baseline, in quality and in time.
+fn print_verdicts(chapter: &Chapter) -> Result<()> {
+    let baseline = chapter.baseline()?;
+    println!("less {baseline}, with the 95 % interval; less is better");
+    let other = |_: &Setting| baseline.to_owned();
+    chapter.print(&[
+        chapter.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, other),
+        chapter.against("loss", Metric::ValidationLoss, 1.0, 4, other),
+        chapter.against("seconds", Metric::Seconds, 1.0, 1, other),
+    ])
+}
+
+/// The columns that each table of one knob has.
+fn quality_and_time<'b>(chapter: &'b Chapter) -> Vec<Column<'b>> {
+    vec![
+        chapter.parameters(),
+        chapter.mean(Metric::PhonemeErrorRate, 100.0, 2),
+        chapter.mean(Metric::WordErrorRate, 100.0, 2),
+        chapter.mean(Metric::ValidationLoss, 1.0, 4),
+        chapter.mean(Metric::Seconds, 1.0, 1),
+    ]
+}
+
+// ANCHOR: question_30
+fn question_30(heads: &Chapter) -> Result<()> {
+    println!("\n== q30_table ==");
+    let of_a_head = |setting: &Setting| {
+        Ok((setting.config.model.width / setting.config.model.heads).to_string())
+    };
+    let mut columns: Vec<Column> = vec![("width of each", Box::new(of_a_head))];
+    columns.extend(quality_and_time(heads));
+    heads.print(&columns)?;
+    println!("\n== q30_verdicts ==");
+    print_verdicts(heads)
+}
+// ANCHOR_END: question_30
+
+// ANCHOR: question_31
+fn question_31(width: &Chapter) -> Result<()> {
+    println!("\n== q31_table ==");
+    width.print(&quality_and_time(width))?;
+    println!("\n== q31_verdicts ==");
+    print_verdicts(width)?;
+    println!("\n== q31_convergence ==");
+    println!("validation loss after epoch");
+    let last = width.size.baseline().training.epochs as usize;
+    let epochs = [1, 2, 3, 5, 7, last].into_iter().filter(|&epoch| epoch <= last);
+    let headings: Vec<(usize, String)> =
+        epochs.map(|epoch| (epoch, epoch.to_string())).collect();
+    let columns: Vec<Column> = headings
+        .iter()
+        .map(|(epoch, heading)| {
+            width.number(heading, 3, move |trial| {
+                trial.validation_losses.get(epoch - 1).copied()
+            })
+        })
+        .collect();
+    width.print(&columns)
+}
+// ANCHOR_END: question_31
+
+// ANCHOR: question_32
+fn question_32(blocks: &Chapter) -> Result<()> {
+    println!("\n== q32_table ==");
+    blocks.print(&quality_and_time(blocks))?;
+    println!("\n== q32_verdicts ==");
+    print_verdicts(blocks)
+}
+// ANCHOR_END: question_32
+
+// ANCHOR: question_33
+fn question_33(rates: &Chapter) -> Result<()> {
+    println!("\n== q33_table ==");
+    rates.print(&[
+        rates.mean(Metric::PhonemeErrorRate, 100.0, 2),
+        rates.number("training loss", 4, |trial| Some(trial.scores?.training_loss)),
+        rates.mean(Metric::ValidationLoss, 1.0, 4),
+        rates.mean(Metric::Gap, 1.0, 4),
+        rates.mean(Metric::Seconds, 1.0, 1),
+    ])?;
+    println!("\n== q33_verdicts ==");
+    print_verdicts(rates)
+}
+// ANCHOR_END: question_33
+
+// ANCHOR: question_34
+fn question_34(activations: &Chapter) -> Result<()> {
+    println!("\n== q34_table ==");
+    activations.print(&[
+        activations.mean(Metric::PhonemeErrorRate, 100.0, 2),
+        activations.mean(Metric::ValidationLoss, 1.0, 4),
+        activations.mean(Metric::Seconds, 1.0, 1),
+    ])?;
+    println!("\n== q34_stability ==");
+    println!("norm of the gradient after the warm-up, and rise of the training loss");
+    activations.print(&[
+        activations.number("median", 2, |trial| Some(trial.stability.median_gradient)),
+        activations
+            .number("deviation", 2, |trial| Some(trial.stability.gradient_deviation)),
+        activations.number("largest", 2, |trial| Some(trial.stability.largest_gradient)),
+        activations.number("rise", 3, |trial| Some(trial.stability.rise)),
+        activations.diverged(),
+    ])?;
+    println!("\n== q34_verdicts ==");
+    println!(
+        "less GELU at the same learning rate, with the 95 % interval; less is better"
+    );
+    let gelu = |setting: &Setting| {
+        let rate = setting.name.split('/').next_back().unwrap_or_default();
+        format!("gelu/{rate}")
+    };
+    activations.print(&[
+        activations.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, gelu),
+        activations.against("loss", Metric::ValidationLoss, 1.0, 4, gelu),
+        activations.against("largest gradient", Metric::LargestGradient, 1.0, 2, gelu),
+    ])
+}
+// ANCHOR_END: question_34
+
+const PER: &str = "phoneme error rate (%)";
+const SECONDS: &str = "time to train (s)";
+
+/// Quality and time side by side.
+fn quality_and_time_panels(
+    chapter: &Chapter,
+    title: &str,
+    description: &str,
+    x_axis: Axis,
+    x: impl Fn(&Setting) -> f64 + Copy,
+) -> Result<Chart> {
+    let quality = (x_axis.clone(), Axis::linear(PER));
+    let time = (x_axis, Axis::linear(SECONDS).with_include([0.0]));
+    Ok(Chart::Panels(Panels {
+        title: title.into(),
+        description: description.into(),
+        columns: 2,
+        panels: vec![
+            chapter.panel("Quality", Metric::PhonemeErrorRate, 100.0, quality, x)?,
+            chapter.panel("Time", Metric::Seconds, 1.0, time, x)?,
+        ],
+    }))
+}
+
+fn heads_figure(heads: &Chapter) -> Result<Chart> {
+    quality_and_time_panels(
+        heads,
+        "More heads, each narrower",
+        "Two charts over the number of heads, with error bars: the phoneme error rate, and the time to train.",
+        Axis::log("heads"),
+        |setting| setting.config.model.heads as f64,
+    )
+}
+
+fn width_figure(width: &Chapter) -> Result<Chart> {
+    quality_and_time_panels(
+        width,
+        "A wider model",
+        "Two charts over the width of the model, with error bars: the phoneme error rate, and the time to train.",
+        Axis::log("width"),
+        |setting| setting.config.model.width as f64,
+    )
+}
+
+fn blocks_figure(blocks: &Chapter) -> Result<Chart> {
+    quality_and_time_panels(
+        blocks,
+        "A deeper stack",
+        "Two charts over the number of blocks, with error bars: the phoneme error rate, and the time to train.",
+        Axis::linear("blocks"),
+        |setting| setting.config.model.blocks as f64,
+    )
+}
+
+fn convergence_figure(width: &Chapter) -> Result<Chart> {
+    let settings = width.settings().iter();
+    let lines = settings
+        .map(|setting| width.course(format!("width {}", setting.name), &setting.name))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Chart::Curves(Curves {
+        title: "How models of different width converge".into(),
+        description: "The validation loss after each epoch, one line for each width. The band around a line is the standard \
+                      deviation over the seeds."
+            .into(),
+        x_axis: Axis::linear("epoch"),
+        y_axis: Axis::linear("validation loss (nats a target)"),
+        series: lines.into_iter().flatten().collect(),
+        references: Vec::new(),
+    }))
+}
+
+/// The different values that a knob has in a study, in the order of its settings.
+fn values<T: PartialEq>(study: &Study, value: impl Fn(&Setting) -> T) -> Vec<T> {
+    let mut values = Vec::new();
+    for value in study.settings.iter().map(value) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values
+}
+
+/// For each learning rate a line over the dropout.
+fn rates_figure(rates: &Chapter) -> Result<Chart> {
+    let rate = |setting: &Setting| setting.config.training.learning_rate;
+    let panel = |title: &str, metric, factor, label: &str| -> Result<Chart> {
+        let lines = values(rates.findings.study, rate).into_iter().map(|wanted| {
+            rates.series(
+                &format!("learning rate {wanted}"),
+                metric,
+                factor,
+                |setting| rate(setting) == wanted,
+                |setting| setting.config.training.dropout,
+            )
+        });
+        Ok(Chart::Curves(Curves {
+            title: title.into(),
+            description: "One line for each learning rate, over the dropout.".into(),
+            x_axis: Axis::linear("dropout"),
+            y_axis: Axis::linear(label),
+            series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
+            references: Vec::new(),
+        }))
+    };
+    Ok(Chart::Panels(Panels {
+        title: "Learning rate and dropout".into(),
+        description: "Two charts over the dropout, with a line for each learning rate and error bars: the phoneme error rate, \
+                      and how much the loss of unseen words is above that of training words."
+            .into(),
+        columns: 2,
+        panels: vec![
+            panel("Quality", Metric::PhonemeErrorRate, 100.0, PER)?,
+            panel("Learned by heart", Metric::Gap, 1.0, "loss, unseen less learned (nats)")?,
+        ],
+    }))
+}
+
+/// The same error rates as a map.
+fn rates_map(rates: &Chapter) -> Result<Chart> {
+    let study = rates.findings.study;
+    let learning_rates = values(study, |setting| setting.config.training.learning_rate);
+    let dropouts = values(study, |setting| setting.config.training.dropout);
+    let mut rows = Vec::new();
+    for rate in &learning_rates {
+        let mut row = Vec::new();
+        for dropout in &dropouts {
+            let name = format!("{rate}/{dropout}");
+            let summary = rates.findings.summary(Metric::PhonemeErrorRate, &name)?;
+            // What did not come to an end has nothing right.
+            row.push(summary.map_or(100.0, |summary| 100.0 * summary.mean));
+        }
+        rows.push(row);
+    }
+    let all = || rows.iter().flatten().copied();
+    let (least, most) =
+        (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    let names = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect();
+    Ok(Chart::Heatmap(Heatmap {
+        title: "Phoneme error rate in percent".into(),
+        description: "A map with a row for each learning rate and a column for each dropout; a fuller colour is a higher \
+                      phoneme error rate."
+            .into(),
+        row_axis: "learning rate".into(),
+        column_axis: "dropout".into(),
+        rows: names(&learning_rates),
+        columns: names(&dropouts),
+        min: least.floor(),
+        max: most.ceil().max(least.floor() + 1.0),
+        show_values: true,
+        values: rows,
+    }))
+}
+
+/// For each activation a line over the learning rate.
+fn activations_figure(activations: &Chapter) -> Result<Chart> {
+    let of = |setting: &Setting| setting.config.model.activation;
+    let panel = |title: &str, metric, factor, y_axis: Axis| -> Result<Chart> {
+        let lines = values(activations.findings.study, of).into_iter().map(|wanted| {
+            activations.series(
+                name_of(wanted),
+                metric,
+                factor,
+                |setting| of(setting) == wanted,
+                |setting| setting.config.training.learning_rate,
+            )
+        });
+        Ok(Chart::Curves(Curves {
+            title: title.into(),
+            description: "One line for each activation, over the learning rate.".into(),
+            x_axis: Axis::log("learning rate"),
+            y_axis,
+            series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
+            references: Vec::new(),
+        }))
+    };
+    Ok(Chart::Panels(Panels {
+        title: "Activations at rising learning rates".into(),
+        description: "Two charts over the learning rate, with a line for each activation and error bars: the phoneme error \
+                      rate, and the largest norm of the gradient after the warm-up."
+            .into(),
+        columns: 2,
+        panels: vec![
+            panel("Quality", Metric::PhonemeErrorRate, 100.0, Axis::linear(PER))?,
+            panel(
+                "Stability",
+                Metric::LargestGradient,
+                1.0,
+                Axis::log("largest norm of the gradient"),
+            )?,
+        ],
+    }))
+}
+
+/// How the validation loss falls at each learning rate, a line for each activation.
+fn courses_figure(activations: &Chapter) -> Result<Chart> {
+    let study = activations.findings.study;
+    let rates = values(study, |setting| setting.config.training.learning_rate);
+    let panels = rates.into_iter().map(|rate| -> Result<Chart> {
+        let settings = study.settings.iter();
+        let at_rate =
+            settings.filter(|setting| setting.config.training.learning_rate == rate);
+        let lines = at_rate.map(|setting| {
+            activations.course(
+                name_of(setting.config.model.activation).to_owned(),
+                &setting.name,
+            )
+        });
+        Ok(Chart::Curves(Curves {
+            title: format!("Learning rate {rate}"),
+            description:
+                "The validation loss after each epoch, one line for each activation."
+                    .into(),
+            x_axis: Axis::linear("epoch"),
+            y_axis: Axis::log("validation loss (nats a target)"),
+            series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
+            references: Vec::new(),
+        }))
+    });
+    Ok(Chart::Panels(Panels {
+        title: "The course of training".into(),
+        description: "Charts of the validation loss after each epoch, one for each learning rate, with a line for each \
+                      activation. The band around a line is the standard deviation over the seeds."
+            .into(),
+        columns: 2,
+        panels: panels.collect::<Result<_>>()?,
+    }))
+}
