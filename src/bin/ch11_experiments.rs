@@ -245,7 +245,8 @@ impl<'a> Chapter<'a> {
 /// A mean with its deviation, or a dash if there is none.
 fn spread(summary: Option<Summary>, factor: f64, digits: usize) -> String {
     summary.map_or("–".into(), |Summary { mean, deviation }| {
-        format!("{:.digits$} ± {:.digits$}", factor * mean, factor * deviation)
+        let mean = format!("{:.digits$}", factor * mean).replace('-', "−");
+        format!("{mean} ± {:.digits$}", factor * deviation)
     })
 }
 
@@ -345,7 +346,8 @@ fn name_of(activation: Activation) -> &'static str {
 /// The differences of a study from its baseline, in quality and in time.
 fn print_verdicts(chapter: &Chapter) -> Result<()> {
     let baseline = chapter.baseline()?;
-    println!("less {baseline}, with the 95 % interval; less is better");
+    let knobs = chapter.findings.study.knobs.join("/");
+    println!("less {knobs} {baseline}, seed by seed: mean and 95 % interval; below 0 is better");
     let other = |_: &Setting| baseline.to_owned();
     chapter.print(&[
         chapter.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, other),
@@ -388,9 +390,11 @@ fn question_31(width: &Chapter) -> Result<()> {
     println!("\n== q31_convergence ==");
     println!("validation loss after epoch");
     let last = width.size.baseline().training.epochs as usize;
-    let epochs = [1, 2, 3, 5, 7, last].into_iter().filter(|&epoch| epoch <= last);
+    let mut epochs: Vec<usize> =
+        [1, 2, 3, 5, 7].into_iter().filter(|&epoch| epoch < last).collect();
+    epochs.push(last);
     let headings: Vec<(usize, String)> =
-        epochs.map(|epoch| (epoch, epoch.to_string())).collect();
+        epochs.into_iter().map(|epoch| (epoch, epoch.to_string())).collect();
     let columns: Vec<Column> = headings
         .iter()
         .map(|(epoch, heading)| {
