@@ -221,7 +221,7 @@ fn a_worker_that_dies_is_named_and_what_is_finished_stays() {
     let output = run.wait_with_output().unwrap();
     let error = text(&output.stderr);
     assert!(!output.status.success());
-    assert!(error.contains("the process that ran the trial `heads="), "{error}");
+    assert!(error.contains("the process that ran the trial `"), "{error}");
     assert!(error.contains("signal: 9"), "{error}");
     let before = lines(&results);
     assert!(succeed(&mut sweep(&results, &HEADS)).contains("all 10 trials are finished"));

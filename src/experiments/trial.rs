@@ -380,7 +380,8 @@ mod tests {
     #[test]
     fn the_course_of_a_training_is_summed_up() {
         let course = Course {
-            losses: [vec![3.0; 200], vec![2.0; 200], vec![2.5; 200], vec![1.0; 200]].concat(),
+            losses: [vec![3.0; 200], vec![2.0; 200], vec![2.5; 200], vec![1.0; 200]]
+                .concat(),
             gradient_norms: vec![50.0, 60.0, 0.5, 2.0, 1.5, 8.0],
         };
         let Stability { median_gradient, largest_gradient, clipped, rise, .. } =
