@@ -476,6 +476,7 @@ fn quality_and_time_panels(
     x_axis: Axis,
     x: impl Fn(&Setting) -> f64 + Copy,
 ) -> Result<Chart> {
+    let x_axis = x_axis.with_ticks(values(chapter.findings.study, x));
     let quality = (x_axis.clone(), Axis::linear(PER));
     let time = (x_axis, Axis::linear(SECONDS).with_include([0.0]));
     Ok(Chart::Panels(Panels {
@@ -550,6 +551,8 @@ fn values<T: PartialEq>(study: &Study, value: impl Fn(&Setting) -> T) -> Vec<T> 
 /// For each learning rate a line over the dropout.
 fn rates_figure(rates: &Chapter) -> Result<Chart> {
     let rate = |setting: &Setting| setting.config.training.learning_rate;
+    let dropouts =
+        values(rates.findings.study, |setting| setting.config.training.dropout);
     let panel = |title: &str, metric, factor, label: &str| -> Result<Chart> {
         let lines = values(rates.findings.study, rate).into_iter().map(|wanted| {
             rates.series(
@@ -563,7 +566,7 @@ fn rates_figure(rates: &Chapter) -> Result<Chart> {
         Ok(Chart::Curves(Curves {
             title: title.into(),
             description: "One line for each learning rate, over the dropout.".into(),
-            x_axis: Axis::linear("dropout"),
+            x_axis: Axis::linear("dropout").with_ticks(dropouts.clone()),
             y_axis: Axis::linear(label),
             series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
             references: Vec::new(),
@@ -621,6 +624,9 @@ fn rates_map(rates: &Chapter) -> Result<Chart> {
 /// For each activation a line over the learning rate.
 fn activations_figure(activations: &Chapter) -> Result<Chart> {
     let of = |setting: &Setting| setting.config.model.activation;
+    let rates = values(activations.findings.study, |setting| {
+        setting.config.training.learning_rate
+    });
     let panel = |title: &str, metric, factor, y_axis: Axis| -> Result<Chart> {
         let lines = values(activations.findings.study, of).into_iter().map(|wanted| {
             activations.series(
@@ -634,7 +640,7 @@ fn activations_figure(activations: &Chapter) -> Result<Chart> {
         Ok(Chart::Curves(Curves {
             title: title.into(),
             description: "One line for each activation, over the learning rate.".into(),
-            x_axis: Axis::log("learning rate"),
+            x_axis: Axis::log("learning rate").with_ticks(rates.clone()),
             y_axis,
             series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
             references: Vec::new(),

@@ -56,6 +56,9 @@ pub struct Axis {
     /// Values that the axis reaches even if no point does, such as 0 and 1 for a fraction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<f64>,
+    /// The values that are marked, ascending, instead of round ones: for a horizontal axis with few settings on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<f64>,
 }
 
 /// One line.
@@ -91,7 +94,7 @@ pub struct Reference {
 impl Axis {
     /// An axis on which equal steps are equal differences.
     pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), log: false, include: Vec::new() }
+        Self { label: label.into(), log: false, include: Vec::new(), ticks: Vec::new() }
     }
 
     /// An axis on which equal steps are equal factors.
@@ -102,6 +105,11 @@ impl Axis {
     /// Makes the axis reach these values even if no point does.
     pub fn with_include(self, values: impl Into<Vec<f64>>) -> Self {
         Self { include: values.into(), ..self }
+    }
+
+    /// Marks these values, ascending, instead of round ones; the axis reaches them.
+    pub fn with_ticks(self, ticks: impl Into<Vec<f64>>) -> Self {
+        Self { ticks: ticks.into(), ..self }
     }
 }
 
@@ -173,6 +181,9 @@ impl Curves {
         for (label, axis) in [("x", &self.x_axis), ("y", &self.y_axis)] {
             axis.include.iter().try_for_each(|&value| {
                 axis.check(value, &format!("{label} axis, include"))
+            })?;
+            axis.ticks.iter().try_for_each(|&value| {
+                axis.check(value, &format!("{label} axis, ticks"))
             })?;
         }
         for reference in &self.references {
@@ -303,9 +314,10 @@ impl Curves {
     fn x_scale(&self, length: f64) -> Scale {
         let values =
             self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
+        let Axis { include, ticks, log, .. } = &self.x_axis;
         let values: Vec<f64> =
-            values.chain(self.x_axis.include.iter().copied()).collect();
-        Scale::across(&values, self.x_axis.log, length)
+            values.chain(include.iter().chain(ticks).copied()).collect();
+        Scale::across(&values, *log, length).with_ticks(ticks, length)
     }
 
     fn y_scale(&self, length: f64) -> Scale {

@@ -33,15 +33,34 @@ impl Scale {
             (scale.low, scale.high) = (low, high);
             scale.ticks.retain(|tick| is_inside(&tick));
         }
-        let widest = scale.labels().map(text_width).fold(0.0, f64::max) + LABEL_GAP;
+        scale.leave_room(length);
+        scale
+    }
+
+    /// The same horizontal axis with ticks at these values, if there are any.
+    pub fn with_ticks(mut self, ticks: &[f64], length: f64) -> Self {
+        if !ticks.is_empty() {
+            let label = |&value: &f64| {
+                let text = value.to_string();
+                let decimals = text.split_once('.').map_or(0, |(_, digits)| digits.len());
+                (value, plain(value, decimals))
+            };
+            self.ticks = ticks.iter().map(label).collect();
+            self.leave_room(length);
+        }
+        self
+    }
+
+    /// Takes labels away until those that stay do not touch.
+    fn leave_room(&mut self, length: f64) {
+        let widest = self.labels().map(text_width).fold(0.0, f64::max) + LABEL_GAP;
         let room = (length / widest).floor().max(1.0) as usize;
-        let every = scale.ticks.len().div_ceil(room);
-        for (i, (_, label)) in scale.ticks.iter_mut().enumerate() {
+        let every = self.ticks.len().div_ceil(room);
+        for (i, (_, label)) in self.ticks.iter_mut().enumerate() {
             if i % every != 0 {
                 label.clear();
             }
         }
-        scale
     }
 
     /// A vertical axis: it begins and ends with a tick.
@@ -234,6 +253,20 @@ mod tests {
             labels(&Scale::upwards(&[7.0, 7.0], false, 150.0)),
             ["0", "5", "10", "15"]
         );
+    }
+
+    #[test]
+    fn ticks_can_be_where_the_measurements_are() {
+        let scale = |ticks: &[f64], length| {
+            Scale::across(ticks, true, length).with_ticks(ticks, length)
+        };
+        assert_eq!(
+            labels(&scale(&[0.003, 0.01, 0.03], 300.0)),
+            ["0.003", "0.01", "0.03"]
+        );
+        assert_eq!(labels(&scale(&[64.0, 1024.0], 300.0)), ["64", "1,024"]);
+        assert_eq!(labels(&scale(&[0.003, 0.01, 0.03], 60.0)), ["0.003", "", ""]);
+        assert_ne!(labels(&scale(&[], 300.0)).len(), 0);
     }
 
     #[test]
