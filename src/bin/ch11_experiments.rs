@@ -391,7 +391,7 @@ fn question_31(width: &Chapter) -> Result<()> {
     println!("validation loss after epoch");
     let last = width.size.baseline().training.epochs as usize;
     let mut epochs: Vec<usize> =
-        [1, 2, 3, 5, 7].into_iter().filter(|&epoch| epoch < last).collect();
+        [1, 2, 3, 5, 10].into_iter().filter(|&epoch| epoch < last).collect();
     epochs.push(last);
     let headings: Vec<(usize, String)> =
         epochs.into_iter().map(|epoch| (epoch, epoch.to_string())).collect();

@@ -13,6 +13,10 @@
 //! | `rates`       | Q33      | learning rate and dropout    | everything else                                           |
 //! | `activations` | Q34      | activation and learning rate | everything else                                           |
 //!
+//! Every setting is run with the same four seeds. The baseline is small, so that all of it fits into an hour or so, and
+//! yet not too small to learn something: of the phonemes of words it has never seen it gets five in six right. It sees
+//! few enough words, often enough, to learn some of them by heart, or dropout would have nothing to prevent.
+//!
 //! The validation words are those of the split; the test words are not touched.
 
 use std::collections::HashSet;
@@ -70,15 +74,15 @@ impl Size {
             Self::Full => RunConfig {
                 model: model.with_blocks(2).with_width(64).with_heads(4),
                 data: DataConfig {
-                    words: Some(15_000),
+                    words: Some(10_000),
                     validation_words: Some(2_000),
                     common_times: 1,
                 },
                 training: TrainingConfig {
-                    epochs: 10,
+                    epochs: 15,
                     tokens_per_batch: 512,
                     learning_rate: 3e-3,
-                    dropout: 0.1,
+                    dropout: 0.05,
                     label_smoothing: 0.0, // so that losses are plain cross-entropies
                     ..training
                 },
@@ -94,7 +98,7 @@ impl Size {
                     epochs: 2,
                     tokens_per_batch: 256,
                     learning_rate: 3e-3,
-                    dropout: 0.1,
+                    dropout: 0.05,
                     label_smoothing: 0.0,
                     ..training
                 },
@@ -103,12 +107,11 @@ impl Size {
     }
     // ANCHOR_END: baseline
 
-    /// The seeds of a study: five for those that turn one knob, three for the grids, which have more settings.
-    fn seeds(self, knobs: usize) -> std::ops::RangeInclusive<u64> {
-        match (self, knobs) {
-            (Self::Full, 1) => 1..=5,
-            (Self::Full, _) => 1..=3,
-            (Self::Quick, _) => 1..=2,
+    /// The seeds that each setting is run with.
+    fn seeds(self) -> std::ops::RangeInclusive<u64> {
+        match self {
+            Self::Full => 1..=4,
+            Self::Quick => 1..=2,
         }
     }
 }
@@ -143,12 +146,14 @@ pub fn studies(size: Size) -> Result<[Study; 5]> {
             })
         })?,
         study(size, "rates", 33, &["learning rate", "dropout"], {
-            grid([1e-3, 3e-3, 1e-2, 3e-2], [0.0, 0.1, 0.2]).map(|(rate, dropout)| {
-                set(&base, &format!("{rate}/{dropout}"), |run| {
-                    run.training.learning_rate = rate;
-                    run.training.dropout = dropout;
-                })
-            })
+            grid([1e-3, 3e-3, 1e-2, 3e-2], [0.0, 0.05, 0.1, 0.2]).map(
+                |(rate, dropout)| {
+                    set(&base, &format!("{rate}/{dropout}"), |run| {
+                        run.training.learning_rate = rate;
+                        run.training.dropout = dropout;
+                    })
+                },
+            )
         })?,
         study(size, "activations", 34, &["activation", "learning rate"], {
             grid(ACTIVATIONS, [3e-3, 1e-2, 3e-2]).map(|((name, activation), rate)| {
@@ -195,8 +200,7 @@ fn study(
     let settings: Vec<Setting> = settings.into_iter().collect();
     let base = size.baseline();
     let trials = settings.iter().map(|Setting { config, .. }| {
-        let seeds = size.seeds(knobs.len());
-        seeds.map(|seed| Trial::new(config, seed, &base)).collect()
+        size.seeds().map(|seed| Trial::new(config, seed, &base)).collect()
     });
     let trials = trials.collect::<Result<_>>()?;
     Ok(Study { name, question, knobs, settings, trials })
