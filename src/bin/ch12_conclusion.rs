@@ -80,7 +80,11 @@ fn parts(model: &Transformer) -> Result<()> {
     for (part, numbers, chapter) in parts {
         println!("{part:21} {numbers:>9}   {chapter}");
     }
-    println!("{:21} {:>9}", "all of it", parts.map(|(_, numbers, _)| numbers).iter().sum::<usize>());
+    println!(
+        "{:21} {:>9}",
+        "all of it",
+        parts.map(|(_, numbers, _)| numbers).iter().sum::<usize>()
+    );
     Ok(())
 }
 

@@ -18,6 +18,11 @@ use self_attention::visualization::capture::Capture;
 use self_attention::visualization::{Chart, Panels};
 use serde::Serialize;
 
+/// For libtorch, too: over very many words of different lengths the heap of glibc breaks into pieces, and takes thrice as
+/// much memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The most words that are pronounced together, and held in memory.
 const CHUNK: usize = 4096;
 

@@ -37,11 +37,12 @@ pub fn block_map(capture: &Capture, block: usize) -> Result<Chart> {
         let map = head_map(capture, block, head)?;
         Ok(Chart::Heatmap(Heatmap { title: format!("head {}", head + 1), ..map }))
     };
-    let panels = (0..heads.max(1)).map(panel).collect::<Result<_>>()?; // of no head the error
+    let panels = (0..heads.max(1)).map(panel).collect::<Result<_>>()?;
     Ok(Chart::Panels(Panels {
         title: format!("{}: block {}", capture.word, block + 1),
         description: format!(
-            "In each of {heads} heads, how much each token of {}, a row, looks at each token, a column.",
+            "In each of {heads} heads, how much each token of {}, a row, looks at each \
+             token, a column.",
             capture.word
         ),
         columns: 2,
@@ -62,8 +63,8 @@ pub fn model_map(capture: &Capture) -> Chart {
     Chart::Grid(Grid {
         title: format!("{}: every head of every block", capture.word),
         description: format!(
-            "{blocks} blocks of {heads} heads, a heatmap for each: how much each token of {}, a row, looks at each \
-             token, a column.",
+            "{blocks} blocks of {heads} heads, a heatmap for each: how much each token \
+             of {}, a row, looks at each token, a column.",
             capture.word
         ),
         down: names("block", blocks),

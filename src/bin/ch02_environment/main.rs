@@ -57,7 +57,10 @@ fn main() -> Result<()> {
     }
     let phrases: Vec<_> = phrasebook().into_iter().flat_map(|(_, rows)| rows).collect();
     print_phrases("phrasebook", &phrases)?;
-    print_measured(&measured);
+    print_measured("q3_devices", &measured);
+    let on_a_card: Measured = serde_json::from_str(include_str!("measured_h200.json"))
+        .map_err(json_error("measured_h200.json"))?;
+    print_measured("q3_devices_h200", &on_a_card);
     Ok(())
 }
 
@@ -107,11 +110,9 @@ struct Row {
     milliseconds: f64,
 }
 
-fn print_measured(Measured { environment, rows }: &Measured) {
-    println!(
-        "\n== q3_devices ==\non {}, {} threads",
-        environment.processor, environment.threads
-    );
+fn print_measured(section: &str, Measured { environment, rows }: &Measured) {
+    let Environment { processor, threads, libtorch, .. } = environment;
+    println!("\n== {section} ==\non {processor}, {threads} threads, libtorch {libtorch}");
     println!("{:<44}{:<8}milliseconds", "work", "device");
     for Row { work, device, milliseconds } in rows {
         println!("{work:<44}{device:<8}{milliseconds:>12.2}");
