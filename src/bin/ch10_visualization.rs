@@ -104,7 +104,7 @@ fn main() -> Result<()> {
     let best = record.best();
     let book = Book { pronouncer, record, best };
     if let Some(file) = arguments.explorer {
-        return book.save_explorer(&card, &file);
+        return book.save_explorer(&file);
     }
     if let Some(folder) = arguments.figures {
         return book.figures(&folder);
@@ -139,7 +139,7 @@ fn draw(
         Some(text) => spelled_out(pronouncer, word, text)?,
         None => pronouncer.pronounce(&[word])?.concat(),
     };
-    let capture = Capture::of(pronouncer, word, &phonemes)?;
+    let capture = Capture::of(pronouncer, word, &phonemes)?.with_model(&card.weights);
     println!("{word}\t{}", text(&phonemes));
     for Written { name, shows, chart } in written(&capture, head)? {
         let path = arguments.out.join(&name);
@@ -256,7 +256,7 @@ impl Book {
     /// What the model looks at in a word that it pronounces itself.
     fn capture(&self, word: &str) -> Result<Capture> {
         let said = self.pronouncer.pronounce(&[word])?.concat();
-        Capture::of(&self.pronouncer, word, &said)
+        Ok(Capture::of(&self.pronouncer, word, &said)?.with_model(&self.record.weights))
     }
 
     fn measures(&self, head: Head) -> Result<&Measures> {
@@ -844,8 +844,8 @@ impl Book {
     }
 
     /// Writes what the explorer shows before the model is loaded.
-    fn save_explorer(&self, card: &Card, file: &Path) -> Result<()> {
-        let capture = |word| Ok(self.capture(word)?.with_model(&card.weights).rounded());
+    fn save_explorer(&self, file: &Path) -> Result<()> {
+        let capture = |word| Ok(self.capture(word)?.rounded());
         let explorer = Explorer {
             bytes: fs::metadata(SHIPPED).map_err(Error::io(Path::new(SHIPPED)))?.len(),
             captures: WORDS.into_iter().map(capture).collect::<Result<_>>()?,
