@@ -336,11 +336,17 @@ fn the_chapter_shows_what_a_whole_sweep_found() {
         said.lines().filter(|line| line.starts_with("== ")).collect();
     let expected = [
         "method",
+        "one_seed",
+        "one_seed_pairs",
+        "by_hand",
+        "chosen",
+        "line",
         "q30_table",
         "q30_verdicts",
         "q31_table",
         "q31_verdicts",
         "q31_convergence",
+        "q31_budget",
         "q32_table",
         "q32_verdicts",
         "q33_table",

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use self_attention::error::{Error, Result};
-use self_attention::experiments::analysis::{Findings, Metric, Summary};
+use self_attention::experiments::analysis::{
+    Findings, Interval, Metric, Summary, Verdict,
+};
 use self_attention::experiments::results::{Finished, Results};
 use self_attention::experiments::studies::{studies, Setting, Size, Study};
 use self_attention::feed_forward::Activation;
@@ -63,6 +65,10 @@ fn main() -> Result<()> {
         return courses_figure(&activations)?.save(&folder, "ch11_courses");
     }
     method(&results, size)?;
+    one_seed(&[&heads, &width, &blocks, &rates, &activations])?;
+    by_hand(&heads)?;
+    chosen(&[&heads, &width, &blocks, &rates, &activations])?;
+    line(&heads)?;
     question_30(&heads)?;
     question_31(&width)?;
     question_32(&blocks)?;
@@ -278,7 +284,7 @@ fn print_table(rows: &[Vec<String>]) {
         let cells = row.iter().zip(&widths).enumerate();
         let line: String = cells
             .map(|(column, (cell, &widest))| {
-                let gap = if column == 0 { 0 } else { 3 };
+                let gap = if column == 0 { 0 } else { 2 };
                 format!("{}{cell}", " ".repeat(gap + widest - width(cell)))
             })
             .collect();
@@ -292,11 +298,11 @@ fn method(results: &Results, size: Size) -> Result<()> {
     let base = size.baseline();
     let all = studies(size)?;
     let trials = self_attention::experiments::studies::trials(&all);
-    let mut core_seconds = 0.0;
-    for trial in &trials {
-        core_seconds += results.get(&trial.id).map_or(0.0, |trial| trial.core_seconds);
-    }
-    println!("trials           {}", trials.len());
+    let finished: Vec<&Finished> =
+        trials.iter().filter_map(|trial| results.get(&trial.id)).collect();
+    let core_seconds: f64 = finished.iter().map(|trial| trial.core_seconds).sum();
+    let diverged = finished.iter().filter(|trial| trial.diverged.is_some()).count();
+    println!("trials           {}, {diverged} of them diverged", trials.len());
     println!("core time        {:.0} minutes of training", core_seconds / 60.0);
     let machines = results.trials().iter().map(|trial| (&trial.processor, trial.threads));
     let machines: std::collections::BTreeSet<_> = machines.collect();
@@ -334,6 +340,216 @@ fn method(results: &Results, size: Size) -> Result<()> {
 }
 // ANCHOR_END: method
 
+/// The phoneme error rate of a setting with each seed, in percent; infinite where the loss left the range of a float.
+fn by_seed(chapter: &Chapter, setting: &Setting) -> Result<Vec<f64>> {
+    let trials = chapter.findings.trials(&setting.name)?.iter();
+    let rate = |trial: &Finished| Metric::PhonemeErrorRate.of(trial);
+    Ok(trials
+        .map(|trial| rate(trial).map_or(f64::INFINITY, |rate| 100.0 * rate))
+        .collect())
+}
+
+/// The name of the setting with the lowest number.
+fn lowest<'a>(
+    settings: &'a [Setting],
+    number: impl Fn(usize) -> f64,
+) -> (usize, &'a str) {
+    let all = settings.iter().enumerate();
+    let least = all.min_by(|(a, _), (b, _)| number(*a).total_cmp(&number(*b)));
+    least.map_or((0, ""), |(index, setting)| (index, &setting.name))
+}
+
+fn mean_of(numbers: &[f64]) -> f64 {
+    numbers.iter().sum::<f64>() / numbers.len().max(1) as f64
+}
+
+/// What whoever had run one seed only would have said.
+// ANCHOR: one_seed
+fn one_seed(chapters: &[&Chapter]) -> Result<()> {
+    println!("\n== one_seed ==");
+    println!("the setting with the lowest PER");
+    let mut winners = Vec::new();
+    let mut pairs = vec![["study", "pairs", "order changes", "not decided"]
+        .map(str::to_owned)
+        .to_vec()];
+    for chapter in chapters {
+        let (study, settings) = (chapter.findings.study, chapter.settings());
+        let rates = settings.iter().map(|setting| by_seed(chapter, setting));
+        let rates = rates.collect::<Result<Vec<_>>>()?;
+        let seeds = rates.first().map_or(0, Vec::len);
+        if winners.is_empty() {
+            let seeds = (1..=seeds).map(|seed| format!("seed {seed}"));
+            winners.push(["study".to_owned()].into_iter().chain(seeds).collect());
+        }
+        let mut row = vec![study.name.to_owned()];
+        for seed in 0..seeds {
+            row.push(lowest(settings, |setting| rates[setting][seed]).1.to_owned());
+        }
+        winners.push(row);
+
+        let (mut of, mut changes, mut open) = (0, 0, 0);
+        for (index, a) in settings.iter().enumerate() {
+            for (other, b) in settings.iter().enumerate().skip(index + 1) {
+                let is_less = |seed: usize| rates[index][seed] < rates[other][seed];
+                let less = (0..seeds).filter(|&seed| is_less(seed)).count();
+                let metric = Metric::PhonemeErrorRate;
+                let found = chapter.findings.compare(metric, &a.name, &b.name)?;
+                of += 1;
+                changes += usize::from(less > 0 && less < seeds);
+                open += usize::from(found.verdict == Verdict::NotDecided);
+            }
+        }
+        pairs.push(vec![
+            study.name.to_owned(),
+            of.to_string(),
+            changes.to_string(),
+            open.to_string(),
+        ]);
+    }
+    print_table(&winners);
+    println!("\n== one_seed_pairs ==");
+    println!("pairs of settings, and in how many the lower PER changes with the seed");
+    print_table(&pairs);
+    Ok(())
+}
+// ANCHOR_END: one_seed
+
+/// Two comparisons with all their numbers.
+fn by_hand(heads: &Chapter) -> Result<()> {
+    println!("\n== by_hand ==");
+    println!("PER (%)");
+    let mut rows = Vec::new();
+    for (a, b) in [("8", "4"), ("2", "4")] {
+        let [first, second] = [a, b].map(|name| -> Result<Vec<f64>> {
+            let place = heads.findings.study.position(name)?;
+            by_seed(heads, &heads.settings()[place])
+        });
+        let (first, second) = (first?, second?);
+        let differences: Vec<f64> =
+            first.iter().zip(&second).map(|(first, second)| first - second).collect();
+        if rows.is_empty() {
+            let seeds = (1..=first.len()).map(|seed| format!("seed {seed}"));
+            let last = ["mean", "deviation"].map(str::to_owned);
+            rows.push([String::new()].into_iter().chain(seeds).chain(last).collect());
+        } else {
+            rows.push(Vec::new());
+        }
+        let digits = 3;
+        for (name, numbers) in [(a, &first), (b, &second), ("", &differences)] {
+            let shown = |number: f64| match name {
+                "" => signed(number, digits),
+                _ => format!("{number:.digits$}"),
+            };
+            let name = match name {
+                "" => "difference".to_owned(),
+                name => format!("{name} heads"),
+            };
+            let mut row = vec![name];
+            row.extend(numbers.iter().map(|&number| shown(number)));
+            if let Some(Summary { mean, deviation }) = Summary::of(numbers) {
+                row.extend([shown(mean), format!("{deviation:.digits$}")]);
+            }
+            rows.push(row);
+        }
+        if let Some(interval) = Interval::of(&differences) {
+            let Interval { mean, reach } = interval;
+            let [from, to] = [mean - reach, mean + reach].map(|end| signed(end, digits));
+            rows.push(vec![
+                "95 %".into(),
+                from,
+                "to".into(),
+                to,
+                interval.verdict().to_string(),
+            ]);
+        }
+    }
+    print_table(&rows);
+    let t = [2, 3, 4, 5].map(|seeds| students_t(seeds).unwrap_or(f64::INFINITY));
+    println!("\nt of 2, 3, 4, 5 seeds: {}", t.map(|t| format!("{t:.3}")).join(", "));
+    Ok(())
+}
+
+/// Student's t for so many seeds, read off an interval, whose reach is `t · deviation / √seeds`.
+fn students_t(seeds: usize) -> Option<f64> {
+    let numbers: Vec<f64> = (0..seeds).map(|seed| seed as f64).collect();
+    let Summary { deviation, .. } = Summary::of(&numbers)?;
+    Some(Interval::of(&numbers)?.reach * (seeds as f64).sqrt() / deviation)
+}
+
+/// What it costs to choose by one seed: the score that the choice was made by, and the score with the other seeds.
+// ANCHOR: chosen
+fn chosen(chapters: &[&Chapter]) -> Result<()> {
+    println!("\n== chosen ==");
+    println!("PER (%) of the setting that one seed finds the best, mean over that seed");
+    let headings = ["study", "settings", "with that seed", "with the others", "luck"];
+    let mut rows = vec![headings.map(str::to_owned).to_vec()];
+    for chapter in chapters {
+        let settings = chapter.settings();
+        let rates = settings.iter().map(|setting| by_seed(chapter, setting));
+        let rates = rates.collect::<Result<Vec<_>>>()?;
+        let (mut then, mut others) = (Vec::new(), Vec::new());
+        for seed in 0..rates.first().map_or(0, Vec::len) {
+            let (best, _) = lowest(settings, |setting| rates[setting][seed]);
+            then.push(rates[best][seed]);
+            let all = rates[best].iter().enumerate();
+            let rest: Vec<f64> =
+                all.filter(|(other, _)| *other != seed).map(|(_, &rate)| rate).collect();
+            others.push(mean_of(&rest));
+        }
+        let (then, others) = (mean_of(&then), mean_of(&others));
+        rows.push(vec![
+            chapter.findings.study.name.to_owned(),
+            settings.len().to_string(),
+            format!("{then:.2}"),
+            format!("{others:.2}"),
+            signed(others - then, 2),
+        ]);
+    }
+    print_table(&rows);
+    Ok(())
+}
+// ANCHOR_END: chosen
+
+/// A line of the file of results, cut into pieces that fit a page.
+fn line(heads: &Chapter) -> Result<()> {
+    println!("\n== line ==");
+    let Some(trial) = heads.findings.trials(heads.baseline()?)?.first() else {
+        return Ok(());
+    };
+    let unwritable = |error: serde_json::Error| Error::input("trial", error.to_string());
+    let text = serde_json::to_string(trial).map_err(unwritable)?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(unwritable)?;
+    let mut fields: Vec<(usize, String)> = Vec::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let shown = match value {
+            serde_json::Value::Array(numbers) if numbers.len() > 4 => {
+                let first: Vec<String> =
+                    numbers[..3].iter().map(|number| number.to_string()).collect();
+                format!("[{}, …]", first.join(", "))
+            }
+            serde_json::Value::Object(parts) if parts.len() > 2 => {
+                let part = |(name, value): (&String, &serde_json::Value)| {
+                    let value = if value.is_object() {
+                        "{…}".into()
+                    } else {
+                        value.to_string()
+                    };
+                    format!("\n    \"{name}\": {value}")
+                };
+                format!("{{{}}}", parts.iter().map(part).collect::<Vec<_>>().join(","))
+            }
+            value => value.to_string(),
+        };
+        // In the order of the line, where each field stands behind those before it.
+        let place = text.find(&format!("\"{name}\":")).unwrap_or(text.len());
+        fields.push((place, format!("\"{name}\": {shown}")));
+    }
+    fields.sort();
+    let fields: Vec<String> = fields.into_iter().map(|(_, field)| field).collect();
+    println!("{{{}}}", fields.join(",\n "));
+    Ok(())
+}
+
 fn name_of(activation: Activation) -> &'static str {
     match activation {
         Activation::Relu => "ReLU",
@@ -347,11 +563,10 @@ fn name_of(activation: Activation) -> &'static str {
 fn print_verdicts(chapter: &Chapter) -> Result<()> {
     let baseline = chapter.baseline()?;
     let knobs = chapter.findings.study.knobs.join("/");
-    println!("less {knobs} {baseline}, seed by seed: mean and 95 % interval; below 0 is better");
+    println!("each less {knobs} {baseline}, seed by seed: mean and 95 % interval");
     let other = |_: &Setting| baseline.to_owned();
     chapter.print(&[
         chapter.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, other),
-        chapter.against("loss", Metric::ValidationLoss, 1.0, 4, other),
         chapter.against("seconds", Metric::Seconds, 1.0, 1, other),
     ])
 }
@@ -362,7 +577,6 @@ fn quality_and_time<'b>(chapter: &'b Chapter) -> Vec<Column<'b>> {
         chapter.parameters(),
         chapter.mean(Metric::PhonemeErrorRate, 100.0, 2),
         chapter.mean(Metric::WordErrorRate, 100.0, 2),
-        chapter.mean(Metric::ValidationLoss, 1.0, 4),
         chapter.mean(Metric::Seconds, 1.0, 1),
     ]
 }
@@ -373,7 +587,7 @@ fn question_30(heads: &Chapter) -> Result<()> {
     let of_a_head = |setting: &Setting| {
         Ok((setting.config.model.width / setting.config.model.heads).to_string())
     };
-    let mut columns: Vec<Column> = vec![("width of each", Box::new(of_a_head))];
+    let mut columns: Vec<Column> = vec![("D", Box::new(of_a_head))];
     columns.extend(quality_and_time(heads));
     heads.print(&columns)?;
     println!("\n== q30_verdicts ==");
@@ -391,7 +605,7 @@ fn question_31(width: &Chapter) -> Result<()> {
     println!("validation loss after epoch");
     let last = width.size.baseline().training.epochs as usize;
     let mut epochs: Vec<usize> =
-        [1, 2, 3, 5, 10].into_iter().filter(|&epoch| epoch < last).collect();
+        [1, 3, 5, 10].into_iter().filter(|&epoch| epoch < last).collect();
     epochs.push(last);
     let headings: Vec<(usize, String)> =
         epochs.into_iter().map(|epoch| (epoch, epoch.to_string())).collect();
@@ -403,6 +617,44 @@ fn question_31(width: &Chapter) -> Result<()> {
             })
         })
         .collect();
+    width.print(&columns)?;
+    println!("\n== q31_budget ==");
+    budget(width)
+}
+
+/// What a run has come to when another one is finished.
+fn budget(width: &Chapter) -> Result<()> {
+    let baseline = width.baseline()?;
+    let seconds = |name: &str| -> Result<f64> {
+        let summary = width.findings.summary(Metric::Seconds, name)?;
+        Ok(summary.map_or(f64::NAN, |summary| summary.mean))
+    };
+    let epochs = width.size.baseline().training.epochs;
+    let enough = seconds(baseline)?;
+    println!(
+        "validation loss when width {baseline} is finished, after {enough:.0} seconds"
+    );
+    let within = |name: &str| -> Result<usize> {
+        let of_an_epoch = seconds(name)? / epochs as f64;
+        // A little more, for the baseline itself must not lose its last epoch to a rounding.
+        Ok(((enough / of_an_epoch + 1e-6) as usize).min(epochs as usize))
+    };
+    let done = |setting: &Setting| Ok(within(&setting.name)?.to_string());
+    let loss = |setting: &Setting| {
+        let last = within(&setting.name)?;
+        let trials = width.findings.trials(&setting.name)?.iter();
+        let losses: Vec<f64> = trials
+            .filter_map(|trial| {
+                trial.validation_losses.get(last.checked_sub(1)?).copied()
+            })
+            .collect();
+        Ok(spread(Summary::of(&losses), 1.0, 3))
+    };
+    let columns: Vec<Column> = vec![
+        ("epochs by then", Box::new(done)),
+        ("loss by then", Box::new(loss)),
+        width.number("loss in the end", 3, |trial| Some(trial.scores?.validation_loss)),
+    ];
     width.print(&columns)
 }
 // ANCHOR_END: question_31
@@ -421,13 +673,18 @@ fn question_33(rates: &Chapter) -> Result<()> {
     println!("\n== q33_table ==");
     rates.print(&[
         rates.mean(Metric::PhonemeErrorRate, 100.0, 2),
-        rates.number("training loss", 4, |trial| Some(trial.scores?.training_loss)),
-        rates.mean(Metric::ValidationLoss, 1.0, 4),
-        rates.mean(Metric::Gap, 1.0, 4),
-        rates.mean(Metric::Seconds, 1.0, 1),
+        rates.number("learned", 3, |trial| Some(trial.scores?.training_loss)),
+        rates.number("unseen", 3, |trial| Some(trial.scores?.validation_loss)),
+        rates.mean(Metric::Gap, 1.0, 3),
     ])?;
     println!("\n== q33_verdicts ==");
-    print_verdicts(rates)
+    let baseline = rates.baseline()?;
+    println!("each less {baseline}, seed by seed: mean and 95 % interval");
+    let other = |_: &Setting| baseline.to_owned();
+    rates.print(&[
+        rates.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, other),
+        rates.against("gap", Metric::Gap, 1.0, 3, other),
+    ])
 }
 // ANCHOR_END: question_33
 
@@ -436,22 +693,20 @@ fn question_34(activations: &Chapter) -> Result<()> {
     println!("\n== q34_table ==");
     activations.print(&[
         activations.mean(Metric::PhonemeErrorRate, 100.0, 2),
-        activations.mean(Metric::ValidationLoss, 1.0, 4),
+        activations.mean(Metric::ValidationLoss, 1.0, 3),
         activations.mean(Metric::Seconds, 1.0, 1),
     ])?;
     println!("\n== q34_stability ==");
     println!("norm of the gradient after the warm-up, and rise of the training loss");
     activations.print(&[
         activations.number("median", 2, |trial| Some(trial.stability.median_gradient)),
-        activations
-            .number("deviation", 2, |trial| Some(trial.stability.gradient_deviation)),
-        activations.number("largest", 2, |trial| Some(trial.stability.largest_gradient)),
+        activations.number("largest", 1, |trial| Some(trial.stability.largest_gradient)),
         activations.number("rise", 3, |trial| Some(trial.stability.rise)),
         activations.diverged(),
     ])?;
     println!("\n== q34_verdicts ==");
     println!(
-        "less GELU at the same learning rate, with the 95 % interval; less is better"
+        "each less GELU at the same learning rate, seed by seed: mean and 95 % interval"
     );
     let gelu = |setting: &Setting| {
         let rate = setting.name.split('/').next_back().unwrap_or_default();
@@ -459,8 +714,7 @@ fn question_34(activations: &Chapter) -> Result<()> {
     };
     activations.print(&[
         activations.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, gelu),
-        activations.against("loss", Metric::ValidationLoss, 1.0, 4, gelu),
-        activations.against("largest gradient", Metric::LargestGradient, 1.0, 2, gelu),
+        activations.against("rise", Metric::Rise, 1.0, 3, gelu),
     ])
 }
 // ANCHOR_END: question_34
@@ -473,11 +727,11 @@ fn quality_and_time_panels(
     chapter: &Chapter,
     title: &str,
     description: &str,
-    x_axis: Axis,
+    (x_axis, quality_axis): (Axis, Axis),
     x: impl Fn(&Setting) -> f64 + Copy,
 ) -> Result<Chart> {
     let x_axis = x_axis.with_ticks(values(chapter.findings.study, x));
-    let quality = (x_axis.clone(), Axis::linear(PER));
+    let quality = (x_axis.clone(), quality_axis);
     let time = (x_axis, Axis::linear(SECONDS).with_include([0.0]));
     Ok(Chart::Panels(Panels {
         title: title.into(),
@@ -495,7 +749,7 @@ fn heads_figure(heads: &Chapter) -> Result<Chart> {
         heads,
         "More heads, each narrower",
         "Two charts over the number of heads, with error bars: the phoneme error rate, and the time to train.",
-        Axis::log("heads"),
+        (Axis::log("heads"), Axis::linear(PER)),
         |setting| setting.config.model.heads as f64,
     )
 }
@@ -505,7 +759,7 @@ fn width_figure(width: &Chapter) -> Result<Chart> {
         width,
         "A wider model",
         "Two charts over the width of the model, with error bars: the phoneme error rate, and the time to train.",
-        Axis::log("width"),
+        (Axis::log("width"), Axis::log(PER)),
         |setting| setting.config.model.width as f64,
     )
 }
@@ -515,7 +769,7 @@ fn blocks_figure(blocks: &Chapter) -> Result<Chart> {
         blocks,
         "A deeper stack",
         "Two charts over the number of blocks, with error bars: the phoneme error rate, and the time to train.",
-        Axis::linear("blocks"),
+        (Axis::linear("blocks"), Axis::linear(PER)),
         |setting| setting.config.model.blocks as f64,
     )
 }
@@ -531,7 +785,7 @@ fn convergence_figure(width: &Chapter) -> Result<Chart> {
                       deviation over the seeds."
             .into(),
         x_axis: Axis::linear("epoch"),
-        y_axis: Axis::linear("validation loss (nats a target)"),
+        y_axis: Axis::log("validation loss (nats a target)"),
         series: lines.into_iter().flatten().collect(),
         references: Vec::new(),
     }))
@@ -553,7 +807,7 @@ fn rates_figure(rates: &Chapter) -> Result<Chart> {
     let rate = |setting: &Setting| setting.config.training.learning_rate;
     let dropouts =
         values(rates.findings.study, |setting| setting.config.training.dropout);
-    let panel = |title: &str, metric, factor, label: &str| -> Result<Chart> {
+    let panel = |title: &str, metric, factor, y_axis: Axis| -> Result<Chart> {
         let lines = values(rates.findings.study, rate).into_iter().map(|wanted| {
             rates.series(
                 &format!("learning rate {wanted}"),
@@ -567,7 +821,7 @@ fn rates_figure(rates: &Chapter) -> Result<Chart> {
             title: title.into(),
             description: "One line for each learning rate, over the dropout.".into(),
             x_axis: Axis::linear("dropout").with_ticks(dropouts.clone()),
-            y_axis: Axis::linear(label),
+            y_axis,
             series: lines.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
             references: Vec::new(),
         }))
@@ -579,8 +833,8 @@ fn rates_figure(rates: &Chapter) -> Result<Chart> {
             .into(),
         columns: 2,
         panels: vec![
-            panel("Quality", Metric::PhonemeErrorRate, 100.0, PER)?,
-            panel("Learned by heart", Metric::Gap, 1.0, "loss, unseen less learned (nats)")?,
+            panel("Quality", Metric::PhonemeErrorRate, 100.0, Axis::log(PER))?,
+            panel("Learned by heart", Metric::Gap, 1.0, Axis::linear("loss, unseen less learned (nats)"))?,
         ],
     }))
 }
@@ -653,7 +907,7 @@ fn activations_figure(activations: &Chapter) -> Result<Chart> {
             .into(),
         columns: 2,
         panels: vec![
-            panel("Quality", Metric::PhonemeErrorRate, 100.0, Axis::linear(PER))?,
+            panel("Quality", Metric::PhonemeErrorRate, 100.0, Axis::log(PER))?,
             panel(
                 "Stability",
                 Metric::LargestGradient,

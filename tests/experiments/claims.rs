@@ -17,6 +17,8 @@
 //! | `STUDY METRIC lowest A`                | no other setting of the study has a lower mean               |
 //! | `STUDY METRIC highest A`               | no other setting of the study has a higher mean              |
 //! | `STUDY METRIC A over B within X Y`     | the mean of A, divided by that of B, lies between X and Y    |
+//! | `STUDY METRIC A below B with-seed N`    | with that seed alone, A has less than B                      |
+//! | `STUDY loss A below B after N`         | after so many epochs the mean validation loss of A is lower, and that is decided |
 //! | `STUDY diverged A N`                   | the loss of N of the trials of A left the range of a float   |
 //! | `none (REASON)`                        | always: the sentence compares no results, for the reason given |
 //!
@@ -25,8 +27,8 @@
 //! would take the whole line for HTML; within a paragraph it stands before its sentence.
 
 use regex::Regex;
-use self_attention::experiments::analysis::{Findings, Metric, Verdict};
-use self_attention::experiments::results::Results;
+use self_attention::experiments::analysis::{Findings, Interval, Metric, Verdict};
+use self_attention::experiments::results::{Finished, Results};
 use self_attention::experiments::studies::Study;
 
 /// Words that compare.
@@ -182,6 +184,41 @@ fn check(claim: &str, studies: &[Study], results: &Results) -> Result<(), String
                 _ => Err("`within` wants two numbers, the smaller first".into()),
             }
         }
+        [study, of, a, "below", b, "with-seed", seed] => {
+            let (findings, metric) = (findings(study)?, metric(of)?);
+            let seed: u64 = seed.parse().map_err(|_| format!("`{seed}` is no seed"))?;
+            let [a, b] = [a, b].map(|setting| {
+                let trials =
+                    findings.trials(setting).map_err(|error| error.to_string())?;
+                let of_seed = |trial: &&&Finished| trial.config.training.seed == seed;
+                let found = trials.iter().find(of_seed);
+                let found = found.and_then(|trial| metric.of(trial));
+                found.ok_or_else(|| format!("{setting} has no score with seed {seed}"))
+            });
+            let (a, b) = (a?, b?);
+            hold(a < b, || format!("it is {a:.4}, and {b:.4}"))
+        }
+        [study, "loss", a, "below", b, "after", epochs] => {
+            let findings = findings(study)?;
+            let epoch = epochs.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            let [a, b] = [a, b].map(|setting| {
+                let trials =
+                    findings.trials(setting).map_err(|error| error.to_string())?;
+                let losses = trials.iter().map(|trial| {
+                    let loss = trial.validation_losses.get(epoch?).copied();
+                    loss.filter(|_| trial.diverged.is_none())
+                });
+                let losses: Option<Vec<f64>> = losses.collect();
+                losses.ok_or_else(|| format!("{setting} has no loss after {epochs}"))
+            });
+            let differences: Vec<f64> = a?.iter().zip(&b?).map(|(a, b)| a - b).collect();
+            let Some(interval) = Interval::of(&differences) else {
+                return Err("one seed decides nothing".into());
+            };
+            hold(interval.verdict() == Verdict::Better, || {
+                format!("the difference is {:.4} ± {:.4}", interval.mean, interval.reach)
+            })
+        }
         [study, of, a, relation, b] => {
             let found = findings(study)?
                 .compare(metric(of)?, a, b)
@@ -223,7 +260,7 @@ fn mean(findings: &Findings, metric: Metric, setting: &str) -> Result<f64, Strin
 
 pub mod tests {
     use super::*;
-    use self_attention::experiments::results::{Finished, TrialScores};
+    use self_attention::experiments::results::TrialScores;
     use self_attention::experiments::studies::{studies, trials, Size};
     use self_attention::experiments::trial::{Stability, Trial};
 
@@ -289,6 +326,10 @@ pub mod tests {
             "heads PER 2 not-worse-than 4",
             "heads WER 8 not-better-than 4",
             "heads loss 4 better-than 16",
+            "heads PER 4 below 2 with-seed 3",
+            "heads PER 2 below 4 with-seed 2",
+            "heads PER 2 below 1 with-seed 4",
+            "heads loss 4 below 1 after 15",
             "heads diverged 16 4",
             "heads diverged 4 0",
             "blocks seconds 4 over 2 within 1.9 2.1",
@@ -303,6 +344,12 @@ pub mod tests {
             ("heads PER 4 worse-than 1", "the verdict is better, the difference -0.3"),
             ("heads PER 2 better-than 4", "the verdict is not decided"),
             ("heads PER 1 not-worse-than 4", "the verdict is worse"),
+            ("heads PER 1 below 2 with-seed 4", "it is 0.53"),
+            ("heads PER 16 below 2 with-seed 1", "16 has no score with seed 1"),
+            ("heads PER 1 below 2 with-seed 9", "1 has no score with seed 9"),
+            ("heads loss 2 below 4 after 3", "the difference is -0.00"),
+            ("heads loss 4 below 16 after 3", "16 has no loss after 3"),
+            ("heads loss 4 below 1 after 16", "4 has no loss after 16"),
             ("heads diverged 16 3", "4 diverged"),
             ("heads PER lowest 1", "2 has 0.1950, and 1 0.5250"),
             ("blocks seconds 4 over 2 within 2.5 3", "the ratio is 1.9"),

@@ -11,6 +11,7 @@ mod block;
 mod data;
 mod decoding;
 mod evaluation;
+mod experiments;
 mod feed_forward;
 mod fixture;
 mod multi_head;
