@@ -351,7 +351,9 @@ fn the_chapter_shows_what_a_whole_sweep_found() {
         "q32_verdicts",
         "q33_table",
         "q33_verdicts",
+        "q33_seeds",
         "q34_table",
+        "q34_seeds",
         "q34_stability",
         "q34_verdicts",
     ];
@@ -365,7 +367,7 @@ fn the_chapter_shows_what_a_whole_sweep_found() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.ends_with(".json"))
         .collect();
-    assert_eq!(drawn.len(), 8, "{drawn:?}");
+    assert_eq!(drawn.len(), 9, "{drawn:?}");
     for name in drawn {
         assert!(
             Chart::load(figures.join(name)).unwrap().to_svg().unwrap().len() < 60_000

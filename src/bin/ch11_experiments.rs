@@ -62,7 +62,8 @@ fn main() -> Result<()> {
         rates_figure(&rates)?.save(&folder, "ch11_rates")?;
         rates_map(&rates)?.save(&folder, "ch11_rates_map")?;
         activations_figure(&activations)?.save(&folder, "ch11_activations")?;
-        return courses_figure(&activations)?.save(&folder, "ch11_courses");
+        courses_figure(&activations)?.save(&folder, "ch11_courses")?;
+        return seeds_figure(&activations)?.save(&folder, "ch11_seeds");
     }
     method(&results, size)?;
     one_seed(&[&heads, &width, &blocks, &rates, &activations])?;
@@ -418,54 +419,45 @@ fn one_seed(chapters: &[&Chapter]) -> Result<()> {
 fn by_hand(heads: &Chapter) -> Result<()> {
     println!("\n== by_hand ==");
     println!("PER (%)");
-    let mut rows = Vec::new();
     for (a, b) in [("8", "4"), ("2", "4")] {
         let [first, second] = [a, b].map(|name| -> Result<Vec<f64>> {
             let place = heads.findings.study.position(name)?;
             by_seed(heads, &heads.settings()[place])
         });
         let (first, second) = (first?, second?);
-        let differences: Vec<f64> =
-            first.iter().zip(&second).map(|(first, second)| first - second).collect();
-        if rows.is_empty() {
-            let seeds = (1..=first.len()).map(|seed| format!("seed {seed}"));
-            let last = ["mean", "deviation"].map(str::to_owned);
-            rows.push([String::new()].into_iter().chain(seeds).chain(last).collect());
-        } else {
-            rows.push(Vec::new());
+        let pairs = first.iter().zip(&second);
+        let differences: Vec<f64> = pairs.map(|(a, b)| a - b).collect();
+        let row = |name: &str, [a, b, difference]: [f64; 3]| {
+            vec![
+                name.to_owned(),
+                format!("{a:.3}"),
+                format!("{b:.3}"),
+                signed(difference, 3),
+            ]
+        };
+        let headings = ["", &format!("{a} heads"), &format!("{b} heads"), "difference"];
+        let mut rows = vec![headings.map(str::to_owned).to_vec()];
+        for (seed, difference) in differences.iter().enumerate() {
+            let name = format!("seed {}", seed + 1);
+            rows.push(row(&name, [first[seed], second[seed], *difference]));
         }
-        let digits = 3;
-        for (name, numbers) in [(a, &first), (b, &second), ("", &differences)] {
-            let shown = |number: f64| match name {
-                "" => signed(number, digits),
-                _ => format!("{number:.digits$}"),
-            };
-            let name = match name {
-                "" => "difference".to_owned(),
-                name => format!("{name} heads"),
-            };
-            let mut row = vec![name];
-            row.extend(numbers.iter().map(|&number| shown(number)));
-            if let Some(Summary { mean, deviation }) = Summary::of(numbers) {
-                row.extend([shown(mean), format!("{deviation:.digits$}")]);
-            }
-            rows.push(row);
+        let all = [&first, &second, &differences].map(|numbers| Summary::of(numbers));
+        if let [Some(a), Some(b), Some(difference)] = all {
+            rows.push(row("mean", [a.mean, b.mean, difference.mean]));
+            let deviations = [a, b, difference].map(|all| all.deviation);
+            let mut last = row("deviation", deviations);
+            last[3] = format!("{:.3}", difference.deviation); // it has no sign
+            rows.push(last);
         }
+        print_table(&rows);
         if let Some(interval) = Interval::of(&differences) {
             let Interval { mean, reach } = interval;
-            let [from, to] = [mean - reach, mean + reach].map(|end| signed(end, digits));
-            rows.push(vec![
-                "95 %".into(),
-                from,
-                "to".into(),
-                to,
-                interval.verdict().to_string(),
-            ]);
+            let [from, to] = [mean - reach, mean + reach].map(|end| signed(end, 3));
+            println!("95 % interval from {from} to {to}: {}\n", interval.verdict());
         }
     }
-    print_table(&rows);
     let t = [2, 3, 4, 5].map(|seeds| students_t(seeds).unwrap_or(f64::INFINITY));
-    println!("\nt of 2, 3, 4, 5 seeds: {}", t.map(|t| format!("{t:.3}")).join(", "));
+    println!("t of 2, 3, 4, 5 seeds: {}", t.map(|t| format!("{t:.3}")).join(", "));
     Ok(())
 }
 
@@ -668,6 +660,41 @@ fn question_32(blocks: &Chapter) -> Result<()> {
 }
 // ANCHOR_END: question_32
 
+/// The settings of a study with the highest learning rate, and that rate.
+fn fastest<'a>(chapter: &Chapter<'a>) -> (f64, Vec<&'a Setting>) {
+    let rate = |setting: &Setting| setting.config.training.learning_rate;
+    let highest = chapter.settings().iter().map(rate).fold(0.0, f64::max);
+    let settings = chapter.settings().iter();
+    (highest, settings.filter(|setting| rate(setting) == highest).collect())
+}
+
+/// What means hide: each trial at the highest learning rate.
+fn print_fastest(chapter: &Chapter) -> Result<()> {
+    let (rate, settings) = fastest(chapter);
+    println!("PER (%) at a learning rate of {rate}, seed by seed");
+    let mut rows = Vec::new();
+    for setting in settings {
+        let rates = by_seed(chapter, setting)?;
+        let knobs = &chapter.findings.study.knobs;
+        let names = knobs.iter().zip(setting.name.split('/'));
+        let names: Vec<_> = names.filter(|(knob, _)| **knob != "learning rate").collect();
+        if rows.is_empty() {
+            let knobs = names.iter().map(|(knob, _)| (**knob).to_owned());
+            let seeds = (1..=rates.len()).map(|seed| format!("seed {seed}"));
+            rows.push(knobs.chain(seeds).collect::<Vec<_>>());
+        }
+        let mut row: Vec<String> =
+            names.into_iter().map(|(_, name)| name.to_owned()).collect();
+        row.extend(rates.iter().map(|rate| match rate.is_finite() {
+            true => format!("{rate:.2}"),
+            false => "diverged".into(),
+        }));
+        rows.push(row);
+    }
+    print_table(&rows);
+    Ok(())
+}
+
 // ANCHOR: question_33
 fn question_33(rates: &Chapter) -> Result<()> {
     println!("\n== q33_table ==");
@@ -684,7 +711,9 @@ fn question_33(rates: &Chapter) -> Result<()> {
     rates.print(&[
         rates.against("PER (points)", Metric::PhonemeErrorRate, 100.0, 2, other),
         rates.against("gap", Metric::Gap, 1.0, 3, other),
-    ])
+    ])?;
+    println!("\n== q33_seeds ==");
+    print_fastest(rates)
 }
 // ANCHOR_END: question_33
 
@@ -696,6 +725,8 @@ fn question_34(activations: &Chapter) -> Result<()> {
         activations.mean(Metric::ValidationLoss, 1.0, 3),
         activations.mean(Metric::Seconds, 1.0, 1),
     ])?;
+    println!("\n== q34_seeds ==");
+    print_fastest(activations)?;
     println!("\n== q34_stability ==");
     println!("norm of the gradient after the warm-up, and rise of the training loss");
     activations.print(&[
@@ -950,5 +981,30 @@ fn courses_figure(activations: &Chapter) -> Result<Chart> {
             .into(),
         columns: 2,
         panels: panels.collect::<Result<_>>()?,
+    }))
+}
+
+/// How the training loss falls with each seed, for the activation of the baseline at the highest learning rate.
+fn seeds_figure(activations: &Chapter) -> Result<Chart> {
+    let (rate, settings) = fastest(activations);
+    let usual = activations.size.baseline().model.activation;
+    let setting =
+        settings.into_iter().find(|setting| setting.config.model.activation == usual);
+    let trials = match setting {
+        Some(setting) => activations.findings.trials(&setting.name)?,
+        None => &[],
+    };
+    let line = |trial: &&Finished| {
+        let losses = trial.training_losses.iter().enumerate();
+        let points = losses.map(|(epoch, &loss)| (epoch as f64 + 1.0, loss)).collect();
+        Series::new(format!("seed {}", trial.config.training.seed), points)
+    };
+    Ok(Chart::Curves(Curves {
+        title: format!("{} at a learning rate of {rate}", name_of(usual)),
+        description: "The training loss of each epoch, one line for each seed.".into(),
+        x_axis: Axis::linear("epoch"),
+        y_axis: Axis::log("training loss (nats a target)"),
+        series: trials.iter().map(line).collect(),
+        references: Vec::new(),
     }))
 }
