@@ -173,7 +173,7 @@ impl<'a> Chapter<'a> {
     fn print(&self, columns: &[Column]) -> Result<()> {
         let study = self.findings.study;
         let mut rows: Vec<Vec<String>> =
-            vec![study.knobs.iter().map(|knob| knob.to_string()).collect()];
+            vec![study.knobs.iter().map(|knob| knob.replace("learning ", "")).collect()];
         for (heading, _) in columns {
             rows[0].push((*heading).to_owned());
         }
@@ -351,10 +351,7 @@ fn by_seed(chapter: &Chapter, setting: &Setting) -> Result<Vec<f64>> {
 }
 
 /// The name of the setting with the lowest number.
-fn lowest<'a>(
-    settings: &'a [Setting],
-    number: impl Fn(usize) -> f64,
-) -> (usize, &'a str) {
+fn lowest(settings: &[Setting], number: impl Fn(usize) -> f64) -> (usize, &str) {
     let all = settings.iter().enumerate();
     let least = all.min_by(|(a, _), (b, _)| number(*a).total_cmp(&number(*b)));
     least.map_or((0, ""), |(index, setting)| (index, &setting.name))
@@ -383,9 +380,8 @@ fn one_seed(chapters: &[&Chapter]) -> Result<()> {
             winners.push(["study".to_owned()].into_iter().chain(seeds).collect());
         }
         let mut row = vec![study.name.to_owned()];
-        for seed in 0..seeds {
-            row.push(lowest(settings, |setting| rates[setting][seed]).1.to_owned());
-        }
+        let winner = |seed: usize| lowest(settings, |setting| rates[setting][seed]).1;
+        row.extend((0..seeds).map(|seed| winner(seed).to_owned()));
         winners.push(row);
 
         let (mut of, mut changes, mut open) = (0, 0, 0);
