@@ -111,8 +111,9 @@ struct Row {
 }
 
 fn print_measured(section: &str, Measured { environment, rows }: &Measured) {
-    let Environment { processor, threads, libtorch, .. } = environment;
-    println!("\n== {section} ==\non {processor}, {threads} threads, libtorch {libtorch}");
+    let Environment { processor, threads, tch, libtorch, .. } = environment;
+    println!("\n== {section} ==");
+    println!("on {processor}, {threads} threads, tch {tch}, libtorch {libtorch}");
     println!("{:<44}{:<8}milliseconds", "work", "device");
     for Row { work, device, milliseconds } in rows {
         println!("{work:<44}{device:<8}{milliseconds:>12.2}");
