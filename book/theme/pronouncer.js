@@ -78,7 +78,12 @@ class Tensors {
     const numbers = this.bytes.buffer.slice(from, to); // a typed array must begin at a multiple of its width
     if (found.dtype === "F32") return new Float32Array(numbers);
     if (found.dtype === "F16") return Float32Array.from(new Uint16Array(numbers), widened);
-    throw new Refusal(`\`${name}\` holds ${found.dtype}; expected F32 or F16`);
+    if (found.dtype === "I8") {
+      const [rows, columns] = shape;
+      const scale = this.take(`${name}.scale`, rows); // one for each row
+      return Float32Array.from(new Int8Array(numbers), (whole, index) => whole * scale[Math.floor(index / columns)]);
+    }
+    throw new Refusal(`\`${name}\` holds ${found.dtype}; expected F32, F16 or I8`);
   }
 
   /// Refuses weights that the card knows nothing of.

@@ -200,8 +200,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if let Some(best) = trainer.best() {
         println!("the best of it: step {}, {:.4}", best.steps, best.validation_loss);
     }
-    let shipped = trainer.parameters().halved()?;
-    shipped.restore(trainer.parameters().tensors, &weights)?; // what is scored is what is saved
+    let shipped = trainer.parameters().quantized()?;
+    // What is scored is what is saved.
+    shipped.dequantized(&weights)?.restore(trainer.parameters().tensors, &weights)?;
     let scores = |split| {
         let entries = config.data.entries(&dictionary, split)?;
         evaluate(&trainer.model, &vocabulary, &entries)

@@ -24,7 +24,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes the tensors: those of kind `Half` as 16-bit floats, all others as 32-bit floats.
+    /// Writes the tensors: those of kind `Half` as 16-bit floats, those of kind `Int8` as 8-bit numbers, all others as
+    /// 32-bit floats.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; a file of that name is then as it was.
@@ -38,6 +39,10 @@ impl Checkpoint {
                 Kind::Half => {
                     let numbers = Vec::<f16>::try_from(numbers)?;
                     (Dtype::F16, numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+                }
+                Kind::Int8 => {
+                    let numbers = Vec::<i8>::try_from(numbers)?;
+                    (Dtype::I8, numbers.iter().map(|&x| x as u8).collect())
                 }
                 _ => {
                     let numbers = Vec::<f32>::try_from(numbers.f_to_kind(Kind::Float)?)?;
@@ -63,7 +68,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::File`] if it is cut short, damaged, or holds numbers of another kind
-    /// than 32-bit and 16-bit floats.
+    /// than 32-bit and 16-bit floats, and 8-bit numbers with their scales. What was written in 8 bits comes back in 32.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let damaged = |error| {
@@ -83,16 +88,17 @@ impl Checkpoint {
             let kind = match view.dtype() {
                 Dtype::F32 => Kind::Float,
                 Dtype::F16 => Kind::Half,
+                Dtype::I8 => Kind::Int8,
                 other => {
                     let problem =
-                        format!("`{name}` holds {other:?}; expected F32 or F16");
+                        format!("`{name}` holds {other:?}; expected F32, F16 or I8");
                     return Err(Error::file(path, problem));
                 }
             };
             let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
             tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
         }
-        Ok(Self { tensors, texts })
+        Self { tensors, texts }.dequantized(path)
     }
 
     /// The tensor of that name, if it has that shape. `path` is named in the error.
@@ -116,15 +122,56 @@ impl Checkpoint {
         }
     }
 
-    /// The same tensors in 16-bit floats: half the size, and about three decimal digits of each number.
+    /// The same tensors for shipping, at a quarter of the size: matrices in 8 bits, all others in 16-bit floats.
+    ///
+    /// Each row of a matrix has a scale of its own, its largest magnitude over 127, and holds `w / scale` rounded to a
+    /// whole number. The scales are a tensor beside it, `NAME.scale`, in 16-bit floats. So a weight is off by half a scale
+    /// at most.
     ///
     /// # Errors
     /// [`Error::Torch`] if libtorch fails.
-    pub fn halved(&self) -> Result<Self> {
-        let half = |(name, tensor): (&String, &Tensor)| {
-            Ok((name.clone(), tensor.f_detach()?.f_to_kind(Kind::Half)?))
-        };
-        let tensors = self.tensors.iter().map(half).collect::<Result<_>>()?;
+    // ANCHOR: quantized
+    pub fn quantized(&self) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in &self.tensors {
+            let tensor = tensor.f_detach()?;
+            if tensor.dim() != 2 {
+                tensors.insert(name.clone(), tensor.f_to_kind(Kind::Half)?);
+                continue;
+            }
+            let largest = tensor.f_abs()?.f_amax([1], true)?; // [rows, 1]
+            let scale =
+                largest.f_clamp_min(1e-2)?.f_div_scalar(127.0)?.f_to_kind(Kind::Half)?;
+            let whole = tensor.f_div(&scale.f_to_kind(tensor.kind())?)?.f_round()?;
+            tensors.insert(
+                name.clone(),
+                whole.f_clamp(-127.0, 127.0)?.f_to_kind(Kind::Int8)?,
+            );
+            tensors.insert(scale_of(name), scale.f_squeeze_dim(1)?); // [rows]
+        }
+        Ok(Self { tensors, texts: self.texts.clone() })
+    }
+    // ANCHOR_END: quantized
+
+    /// The tensors as they are computed with: what is in 8 bits times its scales. `path` is named in the error.
+    ///
+    /// # Errors
+    /// [`Error::File`] if scales are missing or not one for each row.
+    pub fn dequantized(&self, path: &Path) -> Result<Self> {
+        let mut tensors: BTreeMap<String, Tensor> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
+        for (name, whole) in
+            self.tensors.iter().filter(|(_, tensor)| tensor.kind() == Kind::Int8)
+        {
+            let (rows, scales) = (whole.size2()?.0, scale_of(name));
+            let scale = self.find(&scales, &[rows], path)?.f_to_kind(Kind::Float)?; // [rows]
+            let weight = whole.f_to_kind(Kind::Float)?.f_mul(&scale.f_unsqueeze(1)?)?;
+            tensors.insert(name.clone(), weight);
+            tensors.remove(&scales);
+        }
         Ok(Self { tensors, texts: self.texts.clone() })
     }
 
@@ -147,6 +194,11 @@ impl Checkpoint {
         })?;
         Ok(())
     }
+}
+
+/// What the scales of a tensor are called.
+fn scale_of(name: &str) -> String {
+    format!("{name}.scale")
 }
 
 #[cfg(test)]
@@ -188,17 +240,50 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bits_take_half_the_room_and_come_back_to_the_bit() {
+    fn what_is_shipped_is_a_quarter_as_large_and_off_by_half_a_scale_at_most() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.safetensors");
-        let written = checkpoint().halved().unwrap();
-        written.write(&path).unwrap();
+        let matrix = Tensor::randn([64, 100], (Kind::Float, Device::Cpu));
+        let _ = matrix.get(7).zero_();
+        let vector = Tensor::randn([64], (Kind::Float, Device::Cpu));
+        let named =
+            |name: &str, tensor: &Tensor| (name.to_owned(), tensor.shallow_clone());
+        let whole = Checkpoint {
+            tensors: BTreeMap::from([named("matrix", &matrix), named("vector", &vector)]),
+            ..Checkpoint::default()
+        };
+        whole.write(&path).unwrap();
+        let large = fs::metadata(&path).unwrap().len();
+        let shipped = whole.quantized().unwrap();
+        shipped.write(&path).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() * 3 < large);
+
         let read = Checkpoint::read(&path).unwrap();
-        assert_eq!(read.tensors["a"].kind(), Kind::Half);
-        assert_eq!(read.tensors["a"], written.tensors["a"]);
-        let target = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
-        read.restore([("a".to_owned(), target.shallow_clone())], &path).unwrap();
-        assert_eq!(target, written.tensors["a"].to_kind(Kind::Float));
+        assert_eq!(read.tensors.keys().collect::<Vec<_>>(), ["matrix", "vector"]);
+        assert_eq!(read.tensors["vector"], vector.to_kind(Kind::Half));
+        let scale = shipped.tensors["matrix.scale"].to_kind(Kind::Float).unsqueeze(1);
+        let off = (&read.tensors["matrix"] - &matrix).abs() / scale;
+        assert!(
+            off.max().double_value(&[]) < 0.51,
+            "half, and what 16 bits make of a scale"
+        );
+        assert_eq!(read.tensors["matrix"].get(7), matrix.get(7));
+        let same = shipped.dequantized(&path).unwrap();
+        assert_eq!(same.tensors["matrix"], read.tensors["matrix"]); // scored is what is read
+        let target = Tensor::zeros([64, 100], (Kind::Float, Device::Cpu));
+        read.restore([named("matrix", &target)], &path).unwrap();
+        assert_eq!(target, read.tensors["matrix"]);
+    }
+
+    #[test]
+    fn eight_bits_without_their_scales_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.safetensors");
+        let mut shipped = checkpoint().quantized().unwrap();
+        shipped.tensors.remove("a.scale");
+        shipped.write(&path).unwrap();
+        let error = Checkpoint::read(&path).unwrap_err().to_string();
+        assert!(error.contains("no tensor `a.scale`"), "{error}");
     }
 
     #[test]
