@@ -73,6 +73,12 @@ pub fn common_examples(
 }
 // ANCHOR_END: common_examples
 
+/// `count` of the words, evenly spread over their list; all of them if there are no more.
+pub fn evenly<'a>(entries: &[&'a Entry], count: usize) -> Vec<&'a Entry> {
+    let count = count.min(entries.len());
+    (0..count).map(|place| entries[place * entries.len() / count]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -9,7 +9,8 @@ use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use self_attention::data::cmudict::{Dictionary, Entry};
+use self_attention::data::cmudict::Dictionary;
+use self_attention::data::evenly;
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::environment::Environment;
@@ -117,7 +118,7 @@ impl Trial {
                 let model = &trainer.model;
                 let unseen = data.entries(dictionary, Split::Validation)?;
                 let learned = data.entries(dictionary, Split::Train)?;
-                let learned = spread_evenly(&learned, unseen.len());
+                let learned = evenly(&learned, unseen.len());
                 let loss = |entries| {
                     Ok::<_, Error>(teacher_forced(model, &vocabulary, entries)?.loss)
                 };
@@ -237,12 +238,6 @@ fn worked() -> Duration {
 fn worked() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
-}
-
-/// `count` of the entries, spread evenly; all, if there are not as many.
-fn spread_evenly<'a>(entries: &[&'a Entry], count: usize) -> Vec<&'a Entry> {
-    let count = count.min(entries.len());
-    (0..count).map(|index| entries[index * entries.len() / count]).collect()
 }
 
 fn unwritable(error: serde_json::Error) -> Error {

@@ -9,7 +9,7 @@ use self_attention::data::batch::Example;
 use self_attention::data::cmudict::{Dictionary, Entry};
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
-use self_attention::data::{common_examples, examples_of};
+use self_attention::data::{common_examples, evenly, examples_of};
 use self_attention::error::{Error, Result};
 use self_attention::files::write_whole;
 use self_attention::model::TransformerConfig;
@@ -112,9 +112,7 @@ impl DataConfig {
         let all = entries.len();
         match wanted {
             None => Ok(entries),
-            Some(wanted @ 1..) if wanted <= all => {
-                Ok((0..wanted).map(|index| entries[index * all / wanted]).collect())
-            }
+            Some(wanted @ 1..) if wanted <= all => Ok(evenly(&entries, wanted)),
             Some(wanted) => {
                 let reason = format!("there are {all}; ask for 1 to {all}");
                 Err(Error::config(setting, wanted, reason))

@@ -330,12 +330,6 @@ impl Effect {
     }
 }
 
-/// `count` of the words, evenly spread over their list; all of them if there are no more.
-pub fn evenly<'a>(entries: &[&'a Entry], count: usize) -> Vec<&'a Entry> {
-    let count = count.min(entries.len());
-    (0..count).map(|place| entries[place * entries.len() / count]).collect()
-}
-
 /// Those of the words that are not among `taken`.
 pub fn others<'a>(entries: &[&'a Entry], taken: &[&Entry]) -> Vec<&'a Entry> {
     let taken: BTreeSet<&str> = taken.iter().map(|entry| entry.word.as_str()).collect();
@@ -377,6 +371,7 @@ mod tests {
         attention_scores, attention_weights, weighted_average, Attended,
     };
     use self_attention::block::NormPlacement;
+    use self_attention::data::evenly;
     use self_attention::dropout::Dropout;
     use self_attention::mask::Mask;
     use self_attention::multi_head::concatenate_heads;

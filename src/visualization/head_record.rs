@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self_attention::data::cmudict::{Dictionary, Entry, Phoneme};
+use self_attention::data::evenly;
 use self_attention::data::split::Split;
 use self_attention::error::{Error, Result};
 use self_attention::evaluation::alignment::Aligner;
 use self_attention::evaluation::pronouncer::{Card, Pronouncer};
 use self_attention::files::write_whole;
 use self_attention::visualization::ablation::{
-    averaged, evenly, others, pronounced, silenced, Counted, Effect, Head, Rates,
+    averaged, others, pronounced, silenced, Counted, Effect, Head, Rates,
 };
 use self_attention::visualization::heads::{
     diagonal_guess, looked_at, proportional_guess, writers, Agreement, Measures, Observer,

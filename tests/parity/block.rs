@@ -1,24 +1,8 @@
 //! Chapter 7.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
 use self_attention::prelude::*;
-use self_attention::training::checkpoint::Checkpoint;
 
 use crate::fixture::{assert_close, Fixture};
-
-/// Copies what PyTorch calls `parameters/…` into all parameters of a store, each by its name.
-fn load(fixture: &Fixture, store: &mut nn::VarStore, kind: Kind) {
-    store.set_kind(kind);
-    let named = |name: &String| {
-        let tensor = fixture.get(&format!("parameters/{name}"));
-        (name.clone(), tensor.shallow_clone())
-    };
-    let tensors: BTreeMap<_, _> = store.variables().keys().map(named).collect();
-    let checkpoint = Checkpoint { tensors, texts: HashMap::new() };
-    checkpoint.restore(store.variables(), Path::new("ch07_block")).unwrap();
-}
 
 /// The model of the fixture: three blocks, and every parameter PyTorch's.
 fn model(
@@ -31,7 +15,7 @@ fn model(
     let config = TransformerConfig { max_positions: 12, norm, positions, ..sizes };
     let mut store = nn::VarStore::new(Device::Cpu);
     let model = config.init(&store.root()).unwrap();
-    load(fixture, &mut store, kind);
+    fixture.load_into(&mut store, kind);
     model
 }
 

@@ -2,11 +2,13 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use self_attention::prelude::*;
+use self_attention::training::checkpoint::Checkpoint;
 use serde::Deserialize;
 
 use crate::common::{files, root, stem};
@@ -52,6 +54,18 @@ impl Fixture {
         self.tensors
             .get(name)
             .unwrap_or_else(|| panic!("the fixture has no tensor `{name}`"))
+    }
+
+    /// Copies what PyTorch calls `parameters/…` into all parameters of a store, each by its name.
+    pub fn load_into(&self, store: &mut nn::VarStore, kind: Kind) {
+        store.set_kind(kind);
+        let named = |name: &String| {
+            let tensor = self.get(&format!("parameters/{name}"));
+            (name.clone(), tensor.shallow_clone())
+        };
+        let tensors: BTreeMap<_, _> = store.variables().keys().map(named).collect();
+        let checkpoint = Checkpoint { tensors, texts: HashMap::new() };
+        checkpoint.restore(store.variables(), Path::new("the fixture")).unwrap();
     }
 
     /// The names of all tensors.

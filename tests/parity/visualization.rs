@@ -1,10 +1,6 @@
 //! Chapter 10.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
 use self_attention::prelude::*;
-use self_attention::training::checkpoint::Checkpoint;
 use self_attention::visualization::ablation::{averaged, silenced, Head};
 use self_attention::visualization::heads::{distance, entropy};
 use self_attention::visualization::inside::look_inside;
@@ -17,14 +13,7 @@ fn model(fixture: &Fixture, norm: NormPlacement, kind: Kind) -> Transformer {
     let config = TransformerConfig { max_positions: 12, norm, ..sizes };
     let mut store = nn::VarStore::new(Device::Cpu);
     let model = config.init(&store.root()).unwrap();
-    store.set_kind(kind);
-    let named = |name: &String| {
-        let tensor = fixture.get(&format!("parameters/{name}"));
-        (name.clone(), tensor.shallow_clone())
-    };
-    let tensors: BTreeMap<_, _> = store.variables().keys().map(named).collect();
-    let checkpoint = Checkpoint { tensors, texts: HashMap::new() };
-    checkpoint.restore(store.variables(), Path::new("ch10_visualization")).unwrap();
+    fixture.load_into(&mut store, kind);
     model
 }
 
