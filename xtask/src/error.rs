@@ -138,6 +138,27 @@ pub enum Error {
     )]
     Package { path: PathBuf, source: zip::result::ZipError },
 
+    #[error(
+        "{} has {}; the comparison needs {VERSION}\n  \
+         {} -m pip install torch=={VERSION} numpy safetensors, or leave --python out and the packages are fetched.",
+        python.display(),
+        found.as_ref().map_or("no PyTorch, NumPy or safetensors".to_string(), |found| format!("PyTorch {found}")),
+        python.display()
+    )]
+    UnfitPython { python: PathBuf, found: Option<String> },
+
+    #[error("no work is called `{asked}`; there are\n  {}", names.join("\n  "))]
+    NoSuchWork { asked: String, names: Vec<String> },
+
+    #[error("{side}: {problem}{said}")]
+    Side { side: String, problem: String, said: String },
+
+    #[error("{program} could not be built; what cargo printed above says why")]
+    Build { program: String },
+
+    #[error("{} {problem}", path.display())]
+    Unusable { path: PathBuf, problem: String },
+
     #[error("{program} could not be started: {source}")]
     Start { program: String, source: std::io::Error },
 

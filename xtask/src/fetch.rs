@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
 use zip::ZipArchive;
 
 use crate::error::{Error, Result, file, megabytes};
@@ -114,8 +115,7 @@ pub fn from_cache_or_network(places: &Places, flavour: Flavour) -> Result<PathBu
         megabytes(parcel.disk),
         finished.display()
     );
-    let workshop = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&places.cache);
-    let workshop = workshop.map_err(file("making a folder in", &places.cache))?;
+    let workshop = workshop(&places.cache)?;
     let layout = workshop.path().join("libtorch");
     match flavour {
         Flavour::Cpu => lay_out_cpu(&parcel, &python, workshop.path(), &layout)?,
@@ -131,8 +131,14 @@ pub fn from_cache_or_network(places: &Places, flavour: Flavour) -> Result<PathBu
     }
 }
 
+/// A folder to work in beside the final one.
+pub fn workshop(cache: &Path) -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(cache);
+    folder.map_err(file("making a folder in", cache))
+}
+
 /// Waits until no other set-up works in the cache. The lock ends with the returned file, or with this program.
-fn lock(cache: &Path) -> Result<File> {
+pub fn lock(cache: &Path) -> Result<File> {
     let path = cache.join("lock");
     let lock = File::create(&path).map_err(file("making", &path))?;
     if lock.try_lock().is_err() {
@@ -144,7 +150,7 @@ fn lock(cache: &Path) -> Result<File> {
 
 /// Removes what killed set-ups left. Only the holder of the lock may. A pip that outlived its set-up may still write
 /// there; then the rest goes the next time.
-fn sweep(cache: &Path) -> Result<()> {
+pub fn sweep(cache: &Path) -> Result<()> {
     for entry in fs::read_dir(cache).map_err(file("reading", cache))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             let _ = fs::remove_dir_all(entry.path());
@@ -214,10 +220,7 @@ fn pip(
     pip.args(&parcel.packages);
     // Half a gigabyte may be more than the usual folder for temporary files holds.
     pip.env("TMPDIR", &temporary);
-    // Settings that suit daily work with pip, but not this.
-    pip.env("PIP_USER", "0")
-        .env("PIP_REQUIRE_VIRTUALENV", "0")
-        .env("PIP_ROOT_USER_ACTION", "ignore");
+    plain_pip(&mut pip);
     let (status, said) = process::watch(&mut pip)?;
     if status.success() {
         Ok(())
@@ -226,8 +229,15 @@ fn pip(
     }
 }
 
+/// Undoes settings that suit daily work with pip, but not this.
+pub fn plain_pip(pip: &mut Command) {
+    pip.env("PIP_USER", "0")
+        .env("PIP_REQUIRE_VIRTUALENV", "0")
+        .env("PIP_ROOT_USER_ACTION", "ignore");
+}
+
 /// What pip's complaint comes down to.
-fn diagnose(said: &str, python: &str, package: &str) -> Error {
+pub fn diagnose(said: &str, python: &str, package: &str) -> Error {
     let what = package.to_string();
     let errors: Vec<_> = said.lines().filter(|line| line.contains("ERROR:")).collect();
     let said_last =

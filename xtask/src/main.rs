@@ -2,6 +2,7 @@
 
 mod book;
 mod browser;
+mod compare;
 mod error;
 mod fetch;
 mod libtorch;
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Build the book into target/book and check the pages
     Book,
+    /// Measure this crate and PyTorch, burn and candle on the same work, side by side
+    Compare(compare::Options),
     /// Draw every figure and record every output anew
     Figures,
     /// The mdBook preprocessor that turns LaTeX into MathML
@@ -120,6 +123,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let places = Places::find()?;
             let tools = setup::run(&places, None)?;
             book::build(&places, &tools.mdbook)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compare(options) => {
+            let places = Places::find()?;
+            if options.builds() {
+                setup::run(&places, None)?;
+            }
+            compare::run(&places, &options)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Figures => {
