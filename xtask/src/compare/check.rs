@@ -35,12 +35,16 @@ pub fn apart(
                 b.len()
             ));
         }
+        if a.iter().chain(b).any(Value::is_null) {
+            return Err(format!(
+                "`{name}` holds what is no number: {a:?} with ours, {b:?} here"
+            ));
+        }
         if let (Some(a), Some(b)) = (numbers(a), numbers(b)) {
             let scale = a.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
             for (ours, theirs) in a.iter().zip(&b) {
                 let distance = (ours - theirs).abs() / scale;
-                // Not `>`: what is no number is apart from everything.
-                if !(distance <= tolerance.numbers) {
+                if distance > tolerance.numbers {
                     let most = tolerance.numbers;
                     return Err(format!(
                         "`{name}` is {ours} with ours and {theirs} here, {distance:.1e} of the largest apart; {most:.1e} may be"
@@ -107,7 +111,9 @@ mod tests {
         assert!(error.contains("ours tells [\"loss\", \"norm\"]"), "{error}");
         let error = compare(ours.clone(), json!({ "loss": [4.2], "norm": [1, 1] }));
         assert!(error.unwrap_err().contains("1 values with ours, 2 here"));
-        // NaN becomes null in JSON.
-        assert!(compare(ours, json!({ "loss": [null], "norm": [1.0] })).is_err());
+        // NaN becomes null in JSON, and is no result even if both have it.
+        let lost = json!({ "loss": [null], "norm": [1.0] });
+        assert!(compare(ours, lost.clone()).is_err());
+        assert!(compare(lost.clone(), lost).unwrap_err().contains("no number"));
     }
 }

@@ -15,7 +15,7 @@ mod works;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::{available_parallelism, sleep};
 use std::time::Duration;
 
