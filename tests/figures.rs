@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{files, root, run, stem, update, written};
 use self_attention::visualization::Chart;
@@ -46,14 +46,18 @@ fn difference(saved: &Value, fresh: &Value, place: &str) -> Option<String> {
 /// What is shown in tables and not in pictures: `cargo xtask compare` measures it.
 const TABLES: [&str; 2] = ["appendix_measured", "appendix_measured_cuda"];
 
+/// The data of pictures in a folder.
+fn data(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = files(folder, "json");
+    paths.retain(|path| !TABLES.contains(&stem(path)));
+    paths
+}
+
 /// What is wrong with the figures of `folder`: a picture that its data would not give, or one without the other.
 fn stale_pictures(folder: &Path) -> Vec<String> {
     let mut problems = Vec::new();
-    for path in files(folder, "json") {
+    for path in data(folder) {
         let name = stem(&path);
-        if TABLES.contains(&name) {
-            continue;
-        }
         let drawn = Chart::load(&path).and_then(|chart| chart.to_svg()).unwrap();
         match fs::read_to_string(path.with_extension("svg")) {
             Ok(saved) if saved == drawn => {}
@@ -125,7 +129,7 @@ fn programs_compute_the_data_that_is_saved() {
             );
         }
     }
-    let saved = files(&root().join("figures"), "json");
+    let saved = data(&root().join("figures"));
     let saved: BTreeSet<String> =
         saved.iter().map(|path| stem(path).to_owned()).collect();
     assert_eq!(saved, made, "a figure that no program makes, or one that was not saved");
@@ -152,7 +156,7 @@ fn the_explorer_shows_what_the_model_looks_at_today() {
 fn pictures_are_drawn_from_their_data() {
     let folder = root().join("figures");
     if update() {
-        for path in files(&folder, "json") {
+        for path in data(&folder) {
             Chart::load(&path).unwrap().save(&folder, stem(&path)).unwrap();
         }
     }

@@ -35,7 +35,9 @@ pub fn attention(task: &Task, device: Device) -> Result<Answer> {
         "fused" => |[query, key, value]| fused_attention(query, key, value, None),
         _ => return Err(task.unknown_way()),
     };
-    let leaf = |name: &str| Ok(inputs.get(name)?.f_set_requires_grad(backward)?);
+    let leaf = |name: &str| -> Result<Tensor> {
+        Ok(inputs.get(name)?.f_set_requires_grad(backward)?)
+    };
     let leaves = [leaf("query")?, leaf("key")?, leaf("value")?];
     let upstream = inputs.get("upstream")?;
     let names = ["query", "key", "value"];
@@ -50,14 +52,11 @@ pub fn layer(task: &Task, device: Device) -> Result<Answer> {
     let config = BlockConfig::new(model.width, model.heads).with_hidden(model.hidden);
     let block = config.init(&store.root())?;
     inputs.fill(store.variables(), str::to_owned)?;
-    let block = match task.precision.kind() {
-        Kind::Float => block,
-        kind => {
-            store.set_kind(kind);
-            config.init(&store.root())?; // the same names: nothing is made anew
-            block
-        }
-    };
+    match task.precision.kind() {
+        Kind::BFloat16 => store.bfloat16(),
+        Kind::Half => store.half(),
+        _ => {}
+    }
     let x = inputs.get("x")?.f_set_requires_grad(backward)?; // [B, T, E]
     let [lengths, prefixes] = [inputs.get("lengths")?, inputs.get("prefixes")?];
     let mask = prefix_decoder_mask(&lengths, &prefixes, x.size()[1])?;
