@@ -145,7 +145,7 @@ pub fn run(places: &Places, options: &Options) -> Result<()> {
     for work in &works {
         for precision in options.device.precisions() {
             let work = comparison.measure(work, precision)?;
-            println!("{}", report::lines(&work));
+            print!("{}", report::lines(&work));
             measured.push(work);
         }
     }
@@ -366,7 +366,6 @@ impl<'a> Comparison<'a> {
 
     /// Has all sides of a work show their results, compares these, and times them in turns.
     fn measure(&self, work: &Work, precision: &str) -> Result<Value> {
-        println!("{} …", work.name);
         let path = self.write_inputs(work)?;
         let mut absent = Vec::new();
         let mut racers: Vec<Racer> = Vec::new();

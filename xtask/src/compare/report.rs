@@ -32,13 +32,21 @@ pub fn tables(results: &Value) -> Vec<(String, String)> {
 /// One work, as lines for a terminal.
 pub fn lines(work: &Value) -> String {
     let mut lines = format!("{}{}\n", text(&work["name"]), precision_of(work));
+    let unit = text(&work["unit"]);
     for side in list(&work["sides"]) {
-        let Some(seconds) = Spread::read(&side["seconds"]) else { continue };
+        let Some(seconds) = Spread::read(&side["seconds"]) else {
+            let same = match side["apart"].as_f64() {
+                Some(apart) => format!("the same, to {apart:.0e}"),
+                None => "ready".to_string(),
+            };
+            lines += &format!("  {:<32}{same}\n", text(&side["name"]));
+            continue;
+        };
         let ratio = Spread::read(&side["ratio"]).map_or(String::new(), |ratio| {
             format!("   {} / it: {}", text(&side["against"]), significant(ratio.median))
         });
-        let time = format!("{} ms", significant(seconds.median * 1e3));
-        lines += &format!("  {:<32}{time:>12}{ratio}\n", text(&side["name"]));
+        let time = significant(seconds.median * 1e3);
+        lines += &format!("  {:<32}{time:>9} ms a {unit}{ratio}\n", text(&side["name"]));
     }
     for absent in list(&work["absent"]) {
         let (side, reason) = (text(&absent["side"]), text(&absent["reason"]));
@@ -234,7 +242,7 @@ mod tests {
     fn the_terminal_is_told_what_was_left_out() {
         let said = lines(&results()["works"][1]);
         assert!(said.starts_with("training step\n  ours  "), "{said}");
-        assert!(said.contains("200 ms   ours / it: 0.800\n"), "{said}");
+        assert!(said.contains("200 ms a step   ours / it: 0.800\n"), "{said}");
         assert!(said.contains("left out: it was not built\n"), "{said}");
     }
 
