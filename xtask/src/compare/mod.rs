@@ -202,6 +202,9 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
     fs::rename(&fresh, path).map_err(file("naming", path))
 }
 
+/// How many rounds are enough where a turn takes minutes.
+const FEW: usize = 3;
+
 /// How a program is started, or why it is not there.
 type Found = std::result::Result<Start, String>;
 
@@ -383,9 +386,10 @@ impl<'a> Comparison<'a> {
             };
             absent.push(json!({ "side": side.name, "reason": reason }));
         }
-        let rounds = work.most_rounds.min(self.options.rounds as usize);
+        let most = if work.is_long { FEW } else { usize::MAX };
+        let rounds = most.min(self.options.rounds as usize);
         if !self.options.check {
-            self.take_turns(&mut racers, rounds)?;
+            self.take_turns(&mut racers, rounds, work.is_long)?;
         }
         let sides: Vec<Value> = racers.iter().map(|racer| racer.json(&racers)).collect();
         let measured = |target: &Target| target_json(target, &sides);
@@ -398,12 +402,14 @@ impl<'a> Comparison<'a> {
         }))
     }
 
-    fn take_turns(&self, racers: &mut [Racer], rounds: usize) -> Result<()> {
+    fn take_turns(&self, racers: &mut [Racer], rounds: usize, once: bool) -> Result<()> {
         let turn = if self.options.quick { 0.005 } else { 0.5 };
-        for racer in racers.iter_mut() {
-            racer.worker.run(1)?; // to warm up
-            let seconds = racer.worker.run(1)?[0];
-            racer.repetitions = repetitions(seconds, turn);
+        if !once {
+            for racer in racers.iter_mut() {
+                racer.worker.run(1)?; // to warm up
+                let seconds = racer.worker.run(1)?[0];
+                racer.repetitions = repetitions(seconds, turn);
+            }
         }
         for _ in 0..rounds {
             for racer in racers.iter_mut() {

@@ -100,8 +100,8 @@ pub struct Work {
     pub targets: Vec<Target>,
     /// How far numbers may be apart, as a share of the largest of them, in 32 bits.
     pub tolerance: f64,
-    /// Not more rounds than this: the work is long.
-    pub most_rounds: usize,
+    /// Whether it takes minutes: then a few rounds, and nothing before them to warm up.
+    pub is_long: bool,
 }
 
 /// What lies in the file that a work begins with.
@@ -227,7 +227,7 @@ fn attention(length: usize, backward: bool) -> Work {
         sides,
         targets: Vec::new(),
         tolerance: 1e-4,
-        most_rounds: usize::MAX,
+        is_long: false,
     }
 }
 
@@ -249,7 +249,7 @@ fn layer(kind: &'static str, backward: bool, shape: Shape) -> Work {
         ],
         targets: Vec::new(),
         tolerance: 1e-4,
-        most_rounds: usize::MAX,
+        is_long: false,
     }
 }
 
@@ -289,7 +289,7 @@ fn step(dropout: f64, shape: Shape) -> Work {
         sides,
         targets: targets.into_iter().map(target).collect(),
         tolerance: 1e-3,
-        most_rounds: usize::MAX,
+        is_long: false,
     }
 }
 
@@ -367,7 +367,7 @@ fn epoch(scale: Scale, shape: Shape) -> Work {
             Target { than: Some(buckets), most: 0.85 },
         ],
         tolerance: 1e-3,
-        most_rounds: 3,
+        is_long: true,
     }
 }
 
@@ -410,7 +410,7 @@ fn decoding(batched: bool, scale: Scale, words: &[String]) -> Work {
         ],
         targets,
         tolerance: 0.0,
-        most_rounds: 5,
+        is_long: false,
     }
 }
 
