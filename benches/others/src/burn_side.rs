@@ -35,7 +35,8 @@ fn attention(task: &Task) -> Result<Outcome> {
         softmax(scores, 3).matmul(value.clone()) // [B, H, T, D]
     };
     let mut checked = Map::new();
-    checked.insert("result".to_string(), summary(&run().into_data().into_vec::<f32>()?));
+    checked
+        .insert("result".to_string(), summary(&run().into_data().try_into_vec::<f32>()?));
     let run = Box::new(move || {
         run();
         Ok(())

@@ -179,7 +179,9 @@ const NAMES: [&str; place::COUNT] = [
 impl StepTask {
     pub fn read(task: &Task) -> Result<StepTask> {
         let numbers = task.numbers()?;
-        let size = |name: &str| Ok(task.setting(&["model", name])? as usize);
+        let size = |name: &str| -> Result<usize> {
+            Ok(task.setting(&["model", name])? as usize)
+        };
         let shape = Shape {
             batch: size("batch")?,
             positions: size("positions")?,

@@ -41,7 +41,7 @@ pub fn attention(task: &Task, device: Device) -> Result<Answer> {
     let leaves = [leaf("query")?, leaf("key")?, leaf("value")?];
     let upstream = inputs.get("upstream")?;
     let names = ["query", "key", "value"];
-    there_and_back(leaves, names, upstream, backward, move |leaves| way(leaves))
+    there_and_back(leaves, names, upstream, backward, way)
 }
 
 /// A multi-head layer or a whole block, with the mask of the model.
