@@ -276,7 +276,8 @@ def epoch(task):
     return Ready(
         run,
         {
-            "batches, positions": [batches, positions],
+            "batches": [batches],
+            "positions": [positions],
             "positions that are no padding": [real],
             "first loss": [loss],
             "first norm of the gradient": [norm],

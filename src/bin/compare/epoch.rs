@@ -34,8 +34,8 @@ fn loader(examples: Vec<Example>, budget: usize, device: Device) -> Result<Loade
     Loader::new(Arc::from(examples), LoaderConfig::new(budget), device)
 }
 
-/// Writes training examples, and which of them share a batch of ours, into the file `examples`, so that every side has the
-/// same.
+/// Writes training examples, and which of them share a batch of ours, into the file of the task, so that every side has
+/// the same.
 pub fn write_examples(task: &Task) -> Result<Answer> {
     let DataSettings { share, tokens_per_batch } = task.settings()?;
     if !(share > 0.0 && share <= 1.0) {
@@ -122,7 +122,8 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
     }
     let [loss, norm] = first.unwrap_or([f64::NAN; 2]);
     let mut checked: Map<String, Value> = Map::new();
-    checked.insert("batches, positions".to_owned(), json!([batches, positions]));
+    checked.insert("batches".to_owned(), json!([batches]));
+    checked.insert("positions".to_owned(), json!([positions]));
     checked.insert("positions that are no padding".to_owned(), json!([real]));
     checked.insert("first loss".to_owned(), json!([loss]));
     checked.insert("first norm of the gradient".to_owned(), json!([norm]));
