@@ -46,7 +46,8 @@ pub fn lines(work: &Value) -> String {
             format!("   {} / it: {}", text(&side["against"]), significant(ratio.median))
         });
         let time = significant(seconds.median * 1e3);
-        lines += &format!("  {:<32}{time:>9} ms a {unit}{ratio}\n", text(&side["name"]));
+        lines +=
+            &format!("  {:<32}{time:>9} ms per {unit}{ratio}\n", text(&side["name"]));
     }
     for absent in list(&work["absent"]) {
         let (side, reason) = (text(&absent["side"]), text(&absent["reason"]));
@@ -100,7 +101,7 @@ fn targets(results: &Value) -> String {
 fn by_side(works: &[&Value]) -> String {
     let unit = text(&works[0]["unit"]);
     let mut table = format!(
-        "| work | side | ms a {unit} | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
+        "| work | side | ms per {unit} | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
     );
     for work in works {
         let mut name = format!("{}{}", text(&work["name"]), precision_of(work));
@@ -221,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             named("step"),
-            "| work | side | ms a step | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n\
+            "| work | side | ms per step | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n\
              | training step | ours | 160 | 144–176 |  | 200 |\n\
              |  | PyTorch | 200 | 180–220 | 0.800 |  |\n"
         );
@@ -242,7 +243,7 @@ mod tests {
     fn the_terminal_is_told_what_was_left_out() {
         let said = lines(&results()["works"][1]);
         assert!(said.starts_with("training step\n  ours  "), "{said}");
-        assert!(said.contains("200 ms a step   ours / it: 0.800\n"), "{said}");
+        assert!(said.contains("200 ms per step   ours / it: 0.800\n"), "{said}");
         assert!(said.contains("left out: it was not built\n"), "{said}");
     }
 
