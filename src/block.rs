@@ -118,6 +118,38 @@ impl Block {
     }
     // ANCHOR_END: forward
 
+    /// As [`Block::forward`], but with the result at some positions only.
+    ///
+    /// Attention needs a key and a value from every position. What follows looks at one position at a time, so it is
+    /// computed where somebody asks for the result and nowhere else.
+    ///
+    /// # Shapes
+    /// `x`: `[B, T, E]`, `mask`: broadcasts to `[B, H, T, T]`, `places`: `[N]`, each a row of `x` laid out as
+    /// `[B·T, E]`; context: `[N, E]`, weights: `[B, H, T, T]`.
+    ///
+    /// # Errors
+    /// As [`Block::forward`], and [`Error::Torch`](self_attention::error::Error::Torch) for a place beyond `B·T`.
+    // ANCHOR: forward_at
+    pub fn forward_at(
+        &self,
+        x: &Tensor,
+        mask: Option<&Mask>,
+        places: &Tensor,
+        dropout: &Dropout,
+    ) -> Result<Attended> {
+        let at_places = |x: &Tensor| x.f_flatten(0, 1)?.f_index_select(0, places); // [N, E]
+        let attended = match self.norm {
+            NormPlacement::Pre => {
+                let normed = self.attention_norm.forward(x)?; // [B, T, E]
+                self.attention.forward(&normed, mask, dropout)?
+            }
+            NormPlacement::Post => self.attention.forward(x, mask, dropout)?,
+        };
+        let context = at_places(&attended.context)?;
+        self.around(&at_places(x)?, dropout, |_| Ok(Attended { context, ..attended }))
+    }
+    // ANCHOR_END: forward_at
+
     /// The block around its attention, whatever that attends to: residual connections, norms, feed-forward network.
     ///
     /// # Shapes

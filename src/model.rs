@@ -211,6 +211,34 @@ impl Transformer {
     }
     // ANCHOR_END: forward
 
+    /// The logits at some positions only, which is all that training asks for: the same numbers as those of
+    /// [`Transformer::forward`], for less work ([`Block::forward_at`]).
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`, `mask`: broadcasts to `[B, H, T, T]`, `places`: `[N]`, each a position of `tokens` laid out
+    /// as `[B·T]`; result: `[N, V]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`], and [`Error::Torch`] for a place beyond `B·T`.
+    // ANCHOR: forward_at
+    pub fn forward_at(
+        &self,
+        tokens: &Tensor,
+        mask: Option<&Mask>,
+        places: &Tensor,
+        dropout: &Dropout,
+    ) -> Result<Tensor> {
+        let mut x = dropout.apply(&self.embed(tokens)?)?; // [B, T, E]
+        let Some((last, blocks)) = self.blocks.split_last() else {
+            return Err(Error::config("blocks", 0, "must be at least 1"));
+        };
+        for block in blocks {
+            x = block.forward(&x, mask, dropout)?.context; // [B, T, E]
+        }
+        self.logits(&last.forward_at(&x, mask, places, dropout)?.context) // [N, V]
+    }
+    // ANCHOR_END: forward_at
+
     /// What the last block says, in scores of the tokens.
     ///
     /// # Shapes

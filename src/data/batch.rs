@@ -154,6 +154,15 @@ impl Batch {
         })
     }
 
+    /// Which positions have a target, of the `B·T` laid out in one row: `[N]`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    pub fn asked(&self) -> Result<Tensor> {
+        let is_asked = self.targets.f_flatten(0, 1)?.f_ne(IGNORED)?; // [B·T]
+        Ok(is_asked.f_nonzero()?.f_squeeze_dim(1)?)
+    }
+
     /// How many positions the model computes, padding and all: B·T.
     pub fn positions(&self) -> usize {
         self.tokens.numel()

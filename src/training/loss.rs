@@ -13,7 +13,7 @@ use self_attention::error::{Error, Result};
 /// of `ln V`.
 ///
 /// # Shapes
-/// `logits`: `[B, T, V]`, `targets`: `[B, T]`; the loss has no dimension. It is in nats.
+/// `logits`: `[…, V]`, `targets`: `[…]`, such as `[B, T, V]` and `[B, T]`; the loss has no dimension. It is in nats.
 ///
 /// # Errors
 /// [`Error::Shape`] if the two do not belong together; [`Error::Config`] unless `0 ≤ ε < 1`.
@@ -24,8 +24,8 @@ pub fn cross_entropy(
     label_smoothing: f64,
 ) -> Result<Tensor> {
     check(logits, targets, label_smoothing)?;
-    let logits = logits.f_flatten(0, 1)?; // [B·T, V]
-    let targets = targets.f_flatten(0, 1)?; // [B·T]
+    let logits = logits.f_flatten(0, -2)?; // [N, V]
+    let targets = targets.f_flatten(0, -1)?; // [N]
     let no_weights = None::<&Tensor>;
     Ok(logits.f_cross_entropy_loss(
         &targets,
@@ -45,21 +45,18 @@ fn check(logits: &Tensor, targets: &Tensor, label_smoothing: f64) -> Result<()> 
             "a share is at least 0 and below 1",
         ));
     }
-    match (&logits.size()[..], &targets.size()[..]) {
-        ([batch, positions, _], [rows, columns])
-            if batch == rows && positions == columns =>
-        {
-            Ok(())
-        }
-        ([batch, positions, _], found) => Err(Error::Shape {
+    let (logits, targets) = (logits.size(), targets.size());
+    match logits.split_last() {
+        Some((_, asked)) if asked == targets && !asked.is_empty() => Ok(()),
+        Some((_, asked)) if !asked.is_empty() => Err(Error::Shape {
             what: "loss: targets",
-            expected: format!("[B = {batch}, T = {positions}], as in the logits"),
-            found: found.to_vec(),
+            expected: format!("{asked:?}, as in the logits"),
+            found: targets,
         }),
-        (found, _) => Err(Error::Shape {
+        _ => Err(Error::Shape {
             what: "loss: logits",
-            expected: "[B, T, V]".into(),
-            found: found.to_vec(),
+            expected: "[…, V]".into(),
+            found: logits,
         }),
     }
 }
@@ -100,7 +97,7 @@ mod tests {
         let error = cross_entropy(&logits(), &targets, 0.0).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "loss: targets: expected [B = 1, T = 2], as in the logits, found [1, 3]"
+            "loss: targets: expected [1, 2], as in the logits, found [1, 3]"
         );
         assert!(cross_entropy(&targets, &targets, 0.0).is_err());
         assert!(cross_entropy(&logits(), &targets, 1.0).is_err());

@@ -312,8 +312,11 @@ impl Trainer {
     // ANCHOR_END: run
 
     /// One step: forward, loss, backward, and a change of the parameters.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the loss is no longer a number; and what the model or libtorch refuses.
     // ANCHOR: step
-    fn step(&mut self, batch: &Batch) -> Result<Step> {
+    pub fn step(&mut self, batch: &Batch) -> Result<Step> {
         let started = Instant::now();
         let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
         let seed = self.config.seed.wrapping_add(self.state.steps);
@@ -398,10 +401,12 @@ impl Trainer {
     fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
         let mask =
             prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
+        let asked = batch.asked()?; // [N]
         let loss = || {
-            let prediction = self.model.forward(&batch.tokens, Some(&mask), dropout)?; // [B, T, V]
-            let smoothing = self.config.label_smoothing;
-            cross_entropy(&prediction.logits, &batch.targets, smoothing)
+            let logits =
+                self.model.forward_at(&batch.tokens, Some(&mask), &asked, dropout)?; // [N, V]
+            let targets = batch.targets.f_flatten(0, 1)?.f_index_select(0, &asked)?; // [N]
+            cross_entropy(&logits, &targets, self.config.label_smoothing)
         };
         match self.config.mixed_precision {
             true => mixed_precision(batch.tokens.device(), loss),

@@ -9,11 +9,12 @@ use self_attention::data::loader::{Loader, LoaderConfig};
 use self_attention::data::split::Split;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::error::{Error, Result};
+use self_attention::training::trainer::TrainingConfig;
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use tch::{Device, Kind, Tensor};
 
-use crate::step::{Steps, Trainee};
+use crate::step::{Ours, Steps};
 use crate::task::{Answer, Precision, Prepared, Shape, Task, Training};
 
 #[derive(Debug, Deserialize)]
@@ -106,9 +107,15 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
     let Settings { dropout, model, training, tokens_per_batch } = task.settings()?;
     let inputs = task.inputs(device, Kind::Float)?;
     let mixed = task.precision == Precision::Float16;
-    let mut trainee = Trainee::new(model, training, mixed, &inputs, device)?;
-    let loader = loader(read_examples(task)?, tokens_per_batch, device)?;
+    let examples = read_examples(task)?;
+    let make = |dropout| {
+        let config = training.config(dropout, mixed);
+        let config = TrainingConfig { tokens_per_batch, ..config };
+        Ours::new(model, config, examples.clone(), &inputs, device)
+    };
 
+    let mut look = make(0.0)?;
+    let loader = loader(examples.clone(), tokens_per_batch, device)?;
     let (mut batches, mut positions, mut real) = (0, 0, 0.0);
     let mut first = None;
     for batch in loader.epoch(0) {
@@ -117,7 +124,7 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
         positions += batch.positions();
         real += batch.lengths.f_sum(Kind::Int64)?.f_double_value(&[])?;
         if first.is_none() {
-            first = Some(trainee.look(&batch)?);
+            first = Some(look.step(&batch)?);
         }
     }
     let [loss, norm] = first.unwrap_or([f64::NAN; 2]);
@@ -127,9 +134,10 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
     checked.insert("positions that are no padding".to_owned(), json!([real]));
     checked.insert("first loss".to_owned(), json!([loss]));
     checked.insert("first norm of the gradient".to_owned(), json!([norm]));
+    let mut ours = make(dropout)?;
     let run = Box::new(move || {
         for batch in loader.epoch(0) {
-            trainee.step(&batch?, dropout)?;
+            ours.step(&batch?)?;
         }
         Ok(())
     });

@@ -23,6 +23,7 @@ struct Block {
 pub struct Plain {
     shape: Shape,
     training: Training,
+    dropout: f64,
     embedding: nn::Embedding,
     positions: nn::Embedding,
     blocks: Vec<Block>,
@@ -38,6 +39,7 @@ impl Plain {
     pub fn new(
         shape: Shape,
         training: Training,
+        dropout: f64,
         inputs: &Inputs,
         device: Device,
     ) -> Result<Self> {
@@ -82,11 +84,12 @@ impl Plain {
             nn::AdamW { beta1, beta2, wd: weight_decay, eps: epsilon, amsgrad: false };
         let mut optimizer = adam.build(&store, training.learning_rate)?;
         optimizer.set_weight_decay_group(FIXED, 0.0);
-        Ok(Self { shape, training, embedding, positions, blocks, norm, optimizer })
+        Ok(Self { shape, training, dropout, embedding, positions, blocks, norm, optimizer })
     }
 
-    fn forward(&self, batch: &Batch, dropout: f64) -> Tensor {
+    fn forward(&self, batch: &Batch) -> Tensor {
         let Shape { heads, width, .. } = self.shape;
+        let dropout = self.dropout;
         let [rows, length] = [0, 1].map(|dimension| batch.tokens.size()[dimension]); // B, T
         let device = batch.tokens.device();
         let drop = |x: &Tensor| {
@@ -130,8 +133,8 @@ impl Plain {
 }
 
 impl Steps for Plain {
-    fn step(&mut self, batch: &Batch, dropout: f64) -> Result<[f64; 2]> {
-        let logits = self.forward(batch, dropout).flatten(0, 1); // [B·T, V]
+    fn step(&mut self, batch: &Batch) -> Result<[f64; 2]> {
+        let logits = self.forward(batch).flatten(0, 1); // [B·T, V]
         let targets = batch.targets.flatten(0, 1); // [B·T]
         let loss = logits.f_cross_entropy_loss(
             &targets,

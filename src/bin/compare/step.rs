@@ -1,15 +1,13 @@
 //! A training step: ours, the same by tch alone, and its matrix products and nothing else.
 
-use self_attention::data::batch::Batch;
-use self_attention::dropout::Dropout;
-use self_attention::environment::mixed_precision;
-use self_attention::error::Result;
-use self_attention::model::{prefix_decoder_mask, Transformer};
-use self_attention::training::loss::cross_entropy;
-use self_attention::training::optimizer::{AdamW, LossScale};
+use self_attention::data::batch::{Batch, Example};
+use self_attention::data::vocabulary::{EOS, PAD, SEP};
+use self_attention::error::{Error, Result};
+use self_attention::training::trainer::{Trainer, TrainingConfig};
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
-use tch::{nn, no_grad, Device, Kind, Tensor};
+use tch::{no_grad, Device, Kind, Tensor};
+use tempfile::TempDir;
 
 use crate::plain::Plain;
 use crate::task::{Answer, Inputs, Precision, Prepared, Shape, Task, Training};
@@ -39,15 +37,21 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
     let mixed = task.precision == Precision::Float16;
     match task.way.as_str() {
         "ours" => {
-            let trainee = Trainee::new(model, training, mixed, &inputs, device)?;
-            stepwise(trainee, batch, dropout)
+            let make = |dropout| {
+                // Its own data, which it is never asked for, makes its schedule long.
+                let config = training.config(dropout, mixed);
+                let config = TrainingConfig { tokens_per_batch: 2, ..config };
+                let unused = Example { tokens: vec![PAD, SEP, EOS], prefix: 2 };
+                Ours::new(model, config, vec![unused; 1000], &inputs, device)
+            };
+            stepwise(make, batch, dropout)
         }
         "plain tch" if mixed => {
             Ok(Answer::Cannot("it is measured in 32 bits only".to_owned()))
         }
         "plain tch" => {
-            let plain = Plain::new(model, training, &inputs, device)?;
-            stepwise(plain, batch, dropout)
+            let make = |dropout| Plain::new(model, training, dropout, &inputs, device);
+            stepwise(make, batch, dropout)
         }
         _ => Err(task.unknown_way()),
     }
@@ -56,107 +60,61 @@ pub fn prepare(task: &Task, device: Device) -> Result<Answer> {
 /// A model that can take a step.
 pub trait Steps {
     /// Takes a step, and gives the loss before it and the norm of the gradient.
-    fn step(&mut self, batch: &Batch, dropout: f64) -> Result<[f64; 2]>;
+    fn step(&mut self, batch: &Batch) -> Result<[f64; 2]>;
 }
 
 /// Checks three steps without dropout, in which every side must go the same way.
-fn stepwise(
-    mut model: impl Steps + 'static,
+fn stepwise<S: Steps + 'static>(
+    make: impl Fn(f64) -> Result<S>,
     batch: Batch,
     dropout: f64,
 ) -> Result<Answer> {
-    let mut checked: Map<String, Value> = Map::new();
+    let mut model = make(0.0)?;
     let mut losses = Vec::new();
     let mut norms = Vec::new();
     for _ in 0..3 {
-        let [loss, norm] = model.step(&batch, 0.0)?;
+        let [loss, norm] = model.step(&batch)?;
         losses.push(loss);
         norms.push(norm);
     }
+    let mut checked: Map<String, Value> = Map::new();
     checked.insert("losses".to_owned(), json!(losses));
     checked.insert("norms of the gradient".to_owned(), json!(norms));
-    let run = Box::new(move || model.step(&batch, dropout).map(drop));
+    let mut model = make(dropout)?;
+    let run = Box::new(move || model.step(&batch).map(drop));
     Ok(Answer::Ready(Prepared { units: 1.0, checked, run }))
 }
 
-/// Our model and what trains it, as in [`self_attention::training::trainer::Trainer`].
+/// The trainer of chapter 8, from the first parameter to the last.
 #[derive(Debug)]
-pub struct Trainee {
-    model: Transformer,
-    optimizer: AdamW,
-    training: Training,
-    mixed: bool,
-    loss_scale: LossScale,
-    steps: u64,
+pub struct Ours {
+    trainer: Trainer,
+    _folder: TempDir,
 }
 
-impl Trainee {
-    /// With the parameters of the file.
+impl Ours {
+    /// With the parameters of the file, and examples for those who ask it for an epoch.
     pub fn new(
-        shape: Shape,
-        training: Training,
-        mixed: bool,
+        model: Shape,
+        training: TrainingConfig,
+        examples: Vec<Example>,
         inputs: &Inputs,
         device: Device,
     ) -> Result<Self> {
-        let store = nn::VarStore::new(device);
-        let model = shape.config().init(&store.root())?;
-        inputs.fill(store.variables(), str::to_owned)?;
-        let optimizer = AdamW::new(&store, training.optimizer())?;
-        let loss_scale = LossScale::default();
-        Ok(Self { model, optimizer, training, mixed, loss_scale, steps: 0 })
-    }
-
-    fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
-        let mask =
-            prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
-        let loss = || {
-            let prediction = self.model.forward(&batch.tokens, Some(&mask), dropout)?; // [B, T, V]
-            let smoothing = self.training.label_smoothing;
-            cross_entropy(&prediction.logits, &batch.targets, smoothing)
-        };
-        match self.mixed {
-            true => mixed_precision(batch.tokens.device(), loss),
-            false => loss(),
-        }
-    }
-
-    /// The loss of a batch and the norm of its gradient, without a step.
-    pub fn look(&mut self, batch: &Batch) -> Result<[f64; 2]> {
-        let loss = self.loss(batch, &Dropout::off())?;
-        self.optimizer.zero_grad();
-        loss.f_backward()?;
-        Ok([loss.f_double_value(&[])?, self.optimizer.clip_gradients(f64::INFINITY)?])
+        let folder = tempfile::tempdir().map_err(Error::io("a temporary folder"))?;
+        let validation = examples[..examples.len().min(1)].to_vec();
+        let data = [examples, validation];
+        let trainer =
+            Trainer::new(&model.config(), training, data, device, folder.path())?;
+        inputs.fill(trainer.parameters().tensors, str::to_owned)?;
+        Ok(Self { trainer, _folder: folder })
     }
 }
 
-impl Steps for Trainee {
-    fn step(&mut self, batch: &Batch, dropout: f64) -> Result<[f64; 2]> {
-        self.steps += 1;
-        tch::manual_seed(self.steps as i64); // from it a card draws its dropout
-        let dropout = match dropout > 0.0 {
-            true => Dropout::new(dropout, self.steps)?,
-            false => Dropout::off(),
-        };
-        let loss = self.loss(batch, &dropout)?;
-        self.optimizer.zero_grad();
-        let clip = self.training.clip;
-        let norm = if self.mixed {
-            let factor = self.loss_scale.factor;
-            loss.f_mul_scalar(factor)?.f_backward()?;
-            self.optimizer.scale_gradients(1.0 / factor)?;
-            let norm = self.optimizer.clip_gradients(clip)?;
-            self.loss_scale.update(!norm.is_finite());
-            norm
-        } else {
-            loss.f_backward()?;
-            self.optimizer.clip_gradients(clip)?
-        };
-        let loss = loss.f_double_value(&[])?;
-        if norm.is_finite() {
-            self.optimizer.step(self.training.learning_rate)?;
-        }
-        Ok([loss, norm])
+impl Steps for Ours {
+    fn step(&mut self, batch: &Batch) -> Result<[f64; 2]> {
+        let step = self.trainer.step(batch)?;
+        Ok([step.batch_loss, step.gradient_norm.unwrap_or(f64::INFINITY)])
     }
 }
 

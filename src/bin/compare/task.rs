@@ -8,6 +8,7 @@ use self_attention::environment::DeviceChoice;
 use self_attention::error::{Error, Result};
 use self_attention::model::TransformerConfig;
 use self_attention::training::optimizer::AdamWConfig;
+use self_attention::training::trainer::TrainingConfig;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
@@ -105,10 +106,20 @@ pub struct Training {
 }
 
 impl Training {
-    /// The settings of our optimizer.
-    pub fn optimizer(self) -> AdamWConfig {
+    /// How ours is trained. The others have no schedule, but the first steps of a long cosine are at its peak.
+    pub fn config(self, dropout: f64, mixed_precision: bool) -> TrainingConfig {
         let Self { beta1, beta2, epsilon, weight_decay, .. } = self;
-        AdamWConfig { beta1, beta2, epsilon, weight_decay }
+        TrainingConfig {
+            epochs: 1,
+            warm_up: 0.0,
+            learning_rate: self.learning_rate,
+            optimizer: AdamWConfig { beta1, beta2, epsilon, weight_decay },
+            clip: self.clip,
+            label_smoothing: self.label_smoothing,
+            dropout,
+            mixed_precision,
+            ..TrainingConfig::default()
+        }
     }
 }
 
