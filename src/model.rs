@@ -362,6 +362,44 @@ mod tests {
     }
 
     #[test]
+    fn asked_at_some_places_it_says_and_learns_what_a_whole_pass_does() {
+        let lengths = Tensor::from_slice(&[8i64, 6]);
+        let mask =
+            prefix_decoder_mask(&lengths, &Tensor::from_slice(&[4i64, 2]), 8).unwrap();
+        let tokens = Tensor::randint(69, [2, 8], (Kind::Int64, Device::Cpu));
+        let places = Tensor::from_slice(&[3i64, 4, 7, 10, 13]); // of 16
+        let off = Dropout::off();
+        let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        for norm in [NormPlacement::Pre, NormPlacement::Post] {
+            let config = TransformerConfig { norm, ..TransformerConfig::new(69) };
+            let (store, model) = model(&config.with_width(16));
+            let gradients = |logits: &Tensor| {
+                let mut parameters: Vec<_> = store.variables().into_iter().collect();
+                parameters.sort_by(|a, b| a.0.cmp(&b.0));
+                let parameters: Vec<Tensor> =
+                    parameters.into_iter().map(|(_, parameter)| parameter).collect();
+                Tensor::run_backward(
+                    &[logits.square().sum(Kind::Float)],
+                    &parameters,
+                    false,
+                    false,
+                )
+            };
+            let whole = model.forward(&tokens, Some(&mask), &off).unwrap().logits;
+            let whole = whole.flatten(0, 1).index_select(0, &places);
+            let some = model.forward_at(&tokens, Some(&mask), &places, &off).unwrap();
+            assert_eq!(some.size(), [5, 69]);
+            assert!(difference(&whole, &some) < 1e-6, "{norm:?}");
+            for (whole, some) in gradients(&whole).iter().zip(gradients(&some)) {
+                assert!(difference(whole, &some) < 1e-5, "{norm:?}");
+            }
+            let beyond = Tensor::from_slice(&[16i64]);
+            let refused = model.forward_at(&tokens, Some(&mask), &beyond, &off);
+            assert!(matches!(refused, Err(Error::Torch(_))));
+        }
+    }
+
+    #[test]
     fn letters_see_each_other_both_ways_and_no_phoneme() {
         let (_store, model) =
             model(&TransformerConfig::new(69).with_blocks(2).with_width(16));

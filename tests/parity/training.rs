@@ -130,7 +130,9 @@ fn the_schedule_is_what_pytorch_was_given() {
 fn five_steps_of_training_are_those_of_pytorch() {
     let fixture = Fixture::load("ch08_training");
     let [tokens, targets, lengths, prefixes] =
-        ["tokens", "targets", "lengths", "prefixes"].map(|name| fixture.get(name));
+        ["tokens", "targets", "lengths", "prefixes"]
+            .map(|name| fixture.get(name).shallow_clone());
+    let batch = Batch { tokens, targets, lengths, prefixes };
     let sizes = TransformerConfig::new(69).with_width(8).with_heads(2).with_blocks(2);
     let config = TransformerConfig { max_positions: 12, ..sizes };
     let mut store = nn::VarStore::new(Device::Cpu);
@@ -139,11 +141,15 @@ fn five_steps_of_training_are_those_of_pytorch() {
 
     let mut optimizer = AdamW::new(&store, AdamWConfig::default()).unwrap();
     let schedule = Schedule { peak: 0.01, warm_up: 2, total: 5 };
-    let mask = prefix_decoder_mask(lengths, prefixes, 9).unwrap();
+    let mask = prefix_decoder_mask(&batch.lengths, &batch.prefixes, 9).unwrap();
+    let asked = batch.asked().unwrap(); // [N]
+    let answers = batch.targets.flatten(0, 1).index_select(0, &asked); // [N]
     let mut history = Vec::new();
     for step in 1..=5 {
-        let logits = model.forward(tokens, Some(&mask), &Dropout::off()).unwrap().logits;
-        let loss = cross_entropy(&logits, targets, 0.05).unwrap();
+        let logits = model
+            .forward_at(&batch.tokens, Some(&mask), &asked, &Dropout::off())
+            .unwrap();
+        let loss = cross_entropy(&logits, &answers, 0.05).unwrap();
         optimizer.zero_grad();
         loss.backward();
         let norm = optimizer.clip_gradients(1e3).unwrap();

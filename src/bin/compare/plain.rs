@@ -84,7 +84,16 @@ impl Plain {
             nn::AdamW { beta1, beta2, wd: weight_decay, eps: epsilon, amsgrad: false };
         let mut optimizer = adam.build(&store, training.learning_rate)?;
         optimizer.set_weight_decay_group(FIXED, 0.0);
-        Ok(Self { shape, training, dropout, embedding, positions, blocks, norm, optimizer })
+        Ok(Self {
+            shape,
+            training,
+            dropout,
+            embedding,
+            positions,
+            blocks,
+            norm,
+            optimizer,
+        })
     }
 
     fn forward(&self, batch: &Batch) -> Tensor {

@@ -190,6 +190,11 @@ fn write_tables(places: &Places, device: Device, results: &Value) -> Result<()> 
         let name = format!("{}_{name}.md", device.results());
         write_whole(&places.root.join("book/output").join(name), &table)?;
     }
+    for (name, chart) in report::figures(results) {
+        let name = format!("{}_{name}.json", device.results());
+        write_whole(&places.root.join("figures").join(name), &format!("{chart:#}\n"))?;
+    }
+    println!("`cargo xtask figures` draws the figures.");
     Ok(())
 }
 

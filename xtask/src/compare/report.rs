@@ -1,6 +1,6 @@
-//! The tables of the appendix, made from the saved results and from nothing else.
+//! The tables and figures of the appendix, made from the saved results and from nothing else.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::statistics::Spread;
 
@@ -152,6 +152,55 @@ fn by_length(works: &[&Value]) -> String {
     table
 }
 
+/// How long attention takes at each length: the data of the crate's charts, by name.
+pub fn figures(results: &Value) -> Vec<(String, Value)> {
+    [("attention", "forward"), ("attention_backward", "forward and backward")]
+        .into_iter()
+        .filter_map(|(group, what)| {
+            let works: Vec<&Value> = list(&results["works"])
+                .iter()
+                .filter(|work| work["group"] == group && precision_of(work).is_empty())
+                .collect();
+            Some((group.to_string(), by_length_chart(&works, what)?))
+        })
+        .collect()
+}
+
+/// A line for each side over the lengths; nothing if nothing was measured.
+fn by_length_chart(works: &[&Value], what: &str) -> Option<Value> {
+    // A chart has six colours, and this side is nearly the next one.
+    const LEFT_OUT: &str = "PyTorch, explicit, compiled";
+    let sides = list(&works.first()?["sides"]);
+    let names = sides.iter().map(|side| text(&side["name"]));
+    let series: Vec<Value> = names
+        .filter(|name| *name != LEFT_OUT)
+        .map(|name| {
+            let points: Vec<[f64; 2]> = works
+                .iter()
+                .filter_map(|work| {
+                    let side =
+                        list(&work["sides"]).iter().find(|side| side["name"] == name)?;
+                    let seconds = Spread::read(&side["seconds"])?.median;
+                    let milliseconds = significant(seconds * 1e3).parse().ok()?;
+                    Some([work["settings"]["T"].as_f64()?, milliseconds])
+                })
+                .collect();
+            json!({ "name": name, "points": points, "dashed": name.ends_with("fused") })
+        })
+        .collect();
+    Some(json!({
+        "kind": "curves",
+        "title": format!("Attention, {what}"),
+        "description": format!(
+            "Milliseconds that a call of attention takes, {what}, over the number of positions, both on logarithmic \
+             scales, a line for each side. The table has the numbers."
+        ),
+        "x_axis": { "label": "positions T", "log": true },
+        "y_axis": { "label": "time (ms)", "log": true },
+        "series": series,
+    }))
+}
+
 /// Which numbers a card computed with; nothing where that is a matter of course.
 fn precision_of(work: &Value) -> String {
     match work["precision"].as_str() {
@@ -254,7 +303,17 @@ mod tests {
         assert_eq!(significant(0.0), "0.000000000");
     }
 
-    /// The tables of the book are those of the saved results.
+    #[test]
+    fn a_length_is_a_point() {
+        let figures = figures(&results());
+        let [(name, chart)] = &figures[..] else { panic!("{figures:?}") };
+        assert_eq!(name, "attention");
+        let [ours, theirs] = list(&chart["series"]) else { panic!("{chart}") };
+        assert_eq!(ours["points"], json!([[64.0, 0.12]]));
+        assert_eq!(theirs["name"], "PyTorch, fused");
+    }
+
+    /// The tables and figures of the book are those of the saved results.
     #[test]
     fn the_books_tables_are_what_the_results_say() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -262,10 +321,17 @@ mod tests {
             let name = format!("appendix_measured{device}");
             let saved =
                 std::fs::read_to_string(root.join(format!("figures/{name}.json")));
-            let tables = match saved {
-                Ok(saved) => tables(&serde_json::from_str(&saved).unwrap()),
-                Err(_) => Vec::new(), // not measured yet: then there must be no table either
-            };
+            let results = saved.map(|saved| serde_json::from_str(&saved).unwrap());
+            let results = results.unwrap_or(json!({})); // not measured yet: then there must be no table either
+            let tables =
+                if results["works"].is_null() { Vec::new() } else { tables(&results) };
+            for (group, chart) in figures(&results) {
+                let path = root.join(format!("figures/{name}_{group}.json"));
+                let saved: Value =
+                    serde_json::from_str(&std::fs::read_to_string(path).unwrap())
+                        .unwrap();
+                assert_eq!(saved["series"], chart["series"], "{group}");
+            }
             let mut expected: Vec<String> =
                 tables.iter().map(|(group, _)| format!("{name}_{group}.md")).collect();
             let folder = root.join("book/output");
