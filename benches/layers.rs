@@ -12,9 +12,9 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput};
+use self_attention::data::vocabulary::{EOS, PAD, SEP};
 use self_attention::prelude::*;
-use self_attention::training::loss::cross_entropy;
-use self_attention::training::optimizer::{AdamW, AdamWConfig};
+use self_attention::training::trainer::{Trainer, TrainingConfig};
 
 /// Fixed, so that a machine with more cores does not measure something else.
 const THREADS: i32 = 2;
@@ -89,32 +89,27 @@ fn layers(group: &mut BenchmarkGroup<criterion::measurement::WallTime>) -> Resul
     Ok(())
 }
 
-/// A whole step: mask, forward pass, loss, backward pass, clipping, optimizer.
-fn step(rate: f64) -> Result<impl FnMut() -> Result<()>> {
-    let store = nn::VarStore::new(Device::Cpu);
+/// A step of the trainer: mask, forward pass, loss, backward pass, clipping, optimizer.
+fn step(dropout: f64) -> Result<impl FnMut() -> Result<()>> {
     let vocabulary = Vocabulary::new().len() as i64;
     let config = TransformerConfig::new(vocabulary)
         .with_width(WIDTH)
         .with_heads(HEADS)
         .with_blocks(BLOCKS);
-    let model = config.init(&store.root())?;
-    let mut optimizer = AdamW::new(&store, AdamWConfig::default())?;
+    let training = TrainingConfig { dropout, ..TrainingConfig::default() };
+    let unused = vec![Example { tokens: vec![PAD, SEP, EOS], prefix: 2 }];
+    let data = [unused.clone(), unused];
+    let folder = tempfile::tempdir().map_err(Error::io("a temporary folder"))?;
+    let mut trainer = Trainer::new(&config, training, data, Device::Cpu, folder.path())?;
     let ids =
         || Tensor::randint(vocabulary, [BATCH, POSITIONS], (Kind::Int64, Device::Cpu));
     let (tokens, targets) = (ids(), ids());
     let _ = targets.narrow(1, 0, PREFIX - 1).fill_(IGNORED);
-    let mut steps = 0;
+    let rows = |number: i64| Tensor::full([BATCH], number, (Kind::Int64, Device::Cpu));
+    let (lengths, prefixes) = (rows(POSITIONS), rows(PREFIX));
+    let batch = Batch { tokens, targets, lengths, prefixes };
     Ok(move || {
-        steps += 1;
-        let dropout = match rate > 0.0 {
-            true => Dropout::new(rate, steps)?,
-            false => Dropout::off(),
-        };
-        let logits = model.forward(&tokens, Some(&mask()?), &dropout)?.logits;
-        let loss = cross_entropy(&logits, &targets, 0.05)?;
-        optimizer.zero_grad();
-        loss.f_backward()?;
-        optimizer.clip_gradients(1.0)?;
-        optimizer.step(1e-4)
+        let _folder = &folder; // it lives as long as the trainer
+        trainer.step(&batch).map(drop)
     })
 }
