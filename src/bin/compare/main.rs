@@ -24,9 +24,6 @@ use tch::{Cuda, Device};
 
 use task::{Answer, Prepared, Task};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What the worker is told.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
