@@ -100,15 +100,19 @@ fn targets(results: &Value) -> String {
 /// A row for each side of each work.
 fn by_side(works: &[&Value]) -> String {
     let unit = text(&works[0]["unit"]);
+    let longest = works.iter().flat_map(|work| list(&work["sides"]));
+    let longest = longest.filter_map(|side| Spread::read(&side["seconds"]));
+    let longest = longest.fold(0.0, |longest: f64, seconds| longest.max(seconds.median));
+    let (time, in_a_second) = if longest < 10.0 { ("ms", 1e3) } else { ("s", 1.0) };
     let mut table = format!(
-        "| work | side | ms per {unit} | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
+        "| work | side | {time} per {unit} | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
     );
     for work in works {
         let mut name = format!("{}{}", text(&work["name"]), precision_of(work));
         for side in list(&work["sides"]) {
             let Some(seconds) = Spread::read(&side["seconds"]) else { continue };
             let [low, median, high] = [seconds.low, seconds.median, seconds.high]
-                .map(|seconds| significant(seconds * 1e3));
+                .map(|seconds| significant(seconds * in_a_second));
             let ratio = Spread::read(&side["ratio"])
                 .map_or(String::new(), |ratio| significant(ratio.median));
             let peak = side["memory"]["peak"]
@@ -185,7 +189,11 @@ fn by_length_chart(works: &[&Value], what: &str) -> Option<Value> {
                     Some([work["settings"]["T"].as_f64()?, milliseconds])
                 })
                 .collect();
-            json!({ "name": name, "points": points, "dashed": name.ends_with("fused") })
+            let mut series = json!({ "name": name, "points": points });
+            if name.ends_with("fused") {
+                series["dashed"] = true.into();
+            }
+            series
         })
         .collect();
     Some(json!({
