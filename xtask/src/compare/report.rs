@@ -105,7 +105,7 @@ fn by_side(works: &[&Value]) -> String {
     let longest = longest.fold(0.0, |longest: f64, seconds| longest.max(seconds.median));
     let (time, in_a_second) = if longest < 10.0 { ("ms", 1e3) } else { ("s", 1.0) };
     let mut table = format!(
-        "| work | side | {time} per {unit} | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
+        "| work | side | {time} per {unit} | ours / it | middle half | peak MiB |\n|---|---|--:|--:|--:|--:|\n"
     );
     for work in works {
         let mut name = format!("{}{}", text(&work["name"]), precision_of(work));
@@ -120,7 +120,7 @@ fn by_side(works: &[&Value]) -> String {
                 .map_or(String::new(), |bytes| format!("{:.0}", bytes / 1048576.0));
             let side = text(&side["name"]);
             table += &format!(
-                "| {name} | {side} | {median} | {low}–{high} | {ratio} | {peak} |\n"
+                "| {name} | {side} | {median} | {ratio} | {low}–{high} | {peak} |\n"
             );
             name.clear(); // once is enough
         }
@@ -279,9 +279,9 @@ mod tests {
         );
         assert_eq!(
             named("step"),
-            "| work | side | ms per step | middle half | ours / it | peak MiB |\n|---|---|--:|--:|--:|--:|\n\
-             | training step | ours | 160 | 144–176 |  | 200 |\n\
-             |  | PyTorch | 200 | 180–220 | 0.800 |  |\n"
+            "| work | side | ms per step | ours / it | middle half | peak MiB |\n|---|---|--:|--:|--:|--:|\n\
+             | training step | ours | 160 |  | 144–176 | 200 |\n\
+             |  | PyTorch | 200 | 0.800 | 180–220 |  |\n"
         );
         assert_eq!(
             named("targets"),
