@@ -321,21 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_is_trained_scored_and_timed_and_gives_the_same_again() {
+    fn a_trial_is_trained_scored_and_timed() {
         let dictionary = Dictionary::embedded().unwrap();
-        let run = |trial: &Trial| {
-            let folder = tempfile::tempdir().unwrap();
-            let mut parts = Vec::new();
-            let watch = |part| {
-                parts.push(part);
-                ControlFlow::Continue(())
-            };
-            let finished = trial.run(&dictionary, folder.path(), watch).unwrap().unwrap();
-            assert_eq!(parts.len() as u64, finished.steps);
-            assert_eq!(parts.last(), Some(&1.0));
-            finished
+        let folder = tempfile::tempdir().unwrap();
+        let mut parts = Vec::new();
+        let watch = |part| {
+            parts.push(part);
+            ControlFlow::Continue(())
         };
-        let finished = run(&tiny(1e-3));
+        let finished =
+            tiny(1e-3).run(&dictionary, folder.path(), watch).unwrap().unwrap();
+        assert_eq!(parts.len() as u64, finished.steps);
+        assert_eq!(parts.last(), Some(&1.0));
         assert_eq!((finished.diverged.as_ref(), &finished.id), (None, &tiny(1e-3).id));
         assert_eq!(finished.training_losses.len(), 2);
         assert_eq!(finished.validation_losses.len(), 2);
@@ -345,10 +342,6 @@ mod tests {
         assert!(finished.seconds > 0.0 && finished.core_seconds > 0.0);
         let Stability { median_gradient, largest_gradient, .. } = finished.stability;
         assert!(0.0 < median_gradient && median_gradient <= largest_gradient);
-
-        let timeless =
-            |finished: Finished| Finished { seconds: 0.0, core_seconds: 0.0, ..finished };
-        assert_eq!(timeless(run(&tiny(1e-3))), timeless(finished));
     }
 
     #[test]

@@ -6,12 +6,16 @@ mod common;
 mod claims;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use common::{root, written};
 use self_attention::experiments::analysis::Findings;
-use self_attention::experiments::results::Results;
+use self_attention::experiments::results::{Finished, Results};
 use self_attention::experiments::studies::{studies, trials, Size, Study};
+use self_attention::experiments::trial::Trial;
+use self_attention::prelude::*;
+use self_attention::training::run::{DataConfig, RunConfig};
 
 /// The page and its results, once the page is written. Before that there is nothing to hold against each other.
 fn chapter() -> Option<(String, Results)> {
@@ -103,6 +107,26 @@ fn the_page_compares_nothing_that_the_results_do_not_bear_out() {
         let studies = studies(Size::Full).unwrap();
         assert_eq!(claims::problems(&page, &studies, &results), Vec::<String>::new());
     }
+}
+
+/// Here and not beside the code, where other tests draw from libtorch's generator at the same time.
+#[test]
+fn a_trial_gives_the_same_again() {
+    let mut config = RunConfig::quick(&Vocabulary::new());
+    config.model = config.model.with_width(8).with_blocks(1).with_heads(2);
+    config.data =
+        DataConfig { words: Some(60), validation_words: Some(4), common_times: 1 };
+    config.training.epochs = 2;
+    config.training.tokens_per_batch = 64;
+    let trial = Trial::new(&config, 1, &config).unwrap();
+    let dictionary = Dictionary::embedded().unwrap();
+    let run = || {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = |_| ControlFlow::Continue(());
+        let finished = trial.run(&dictionary, folder.path(), watch).unwrap().unwrap();
+        Finished { seconds: 0.0, core_seconds: 0.0, ..finished }
+    };
+    assert_eq!(run(), run());
 }
 
 #[test]
