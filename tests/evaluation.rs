@@ -125,7 +125,7 @@ fn more_beams_find_likelier_pronunciations() {
 fn a_paired_comparison_is_finer() {
     let text = output("q26_beams");
     let paired = percentages(&text, "its standard error, paired")[0];
-    assert!(paired < percentages(&text, "and of two rates on other words")[0] / 2.0);
+    assert!(paired < percentages(&text, "unpaired, on two sets of words")[0] / 2.0);
 }
 
 /// Q25: an unusual spelling is harder.

@@ -68,7 +68,13 @@ fn half_written(folder: &Path) -> usize {
 }
 
 fn assert_same_results(one: &Path, other: &Path) {
-    for file in ["model.safetensors", "best.safetensors", "log.jsonl", "config.json"] {
+    for file in [
+        "model.safetensors",
+        "best.safetensors",
+        "log.jsonl",
+        "config.json",
+        "curves.svg",
+    ] {
         let [one, other] =
             [one, other].map(|folder| fs::read(folder.join(file)).unwrap());
         assert!(one == other, "{file} differs");

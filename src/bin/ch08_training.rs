@@ -16,7 +16,9 @@ use self_attention::training::optimizer::{decays, AdamW, AdamWConfig, Schedule};
 use self_attention::training::run::RunConfig;
 use self_attention::training::trainer::{Outcome, Progress, Trainer, TrainingConfig};
 use self_attention::visualization::table::matrix;
-use self_attention::visualization::{Axis, Chart, Curves, Panels, Reference, Series};
+use self_attention::visualization::{
+    loss_curves, Axis, Chart, Curves, Panels, Reference, Series,
+};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -724,44 +726,22 @@ fn shipped_card() -> Result<Card> {
     )
 }
 
-/// Training and validation loss against the step. The loss of an epoch is a mean over its steps, so it stands in their
-/// middle; a validation stands where it was made.
-// ANCHOR: loss_series
-fn loss_series(epochs: &[EpochRecord], validations: &[(u64, f64)]) -> Vec<Series> {
-    let starts = [0].into_iter().chain(epochs.iter().map(|epoch| epoch.steps));
-    let training = starts
-        .zip(epochs)
-        .map(|(start, epoch)| ((start + epoch.steps) as f64 / 2.0, epoch.train_loss));
-    let validation = validations.iter().map(|&(steps, loss)| (steps as f64, loss));
-    vec![
-        Series::new("training", training.collect()),
-        Series::new("validation", validation.collect()).with_dashes(),
-    ]
-}
-// ANCHOR_END: loss_series
-
 fn runs_figure() -> Result<Chart> {
     let panel = |(name, title): (&str, &str)| {
         let run = Run::read(name)?;
-        let validations: Vec<_> = run
-            .validations
-            .iter()
+        let validations = run.validations.iter();
+        let validations: Vec<_> = validations
             .map(|validation| (validation.steps, validation.validation_loss))
             .collect();
-        Ok(Chart::Curves(Curves {
-            title: title.into(),
-            description: "Training and validation loss against the step.".into(),
-            x_axis: Axis::linear("step").with_include([0.0]),
-            y_axis: Axis::linear("loss (nats a target)").with_include([0.0, 4.2]),
-            series: loss_series(&run.epochs, &validations),
-            references: Vec::new(),
-        }))
+        let curves = loss_curves(title, &run.epochs, &validations);
+        let y_axis = curves.y_axis.clone().with_include([0.0, 4.2]); // one scale for all
+        Ok(Chart::Curves(Curves { y_axis, ..curves }))
     };
     Ok(Chart::Panels(Panels {
         title: "Four runs of the small model".into(),
         description: "Four charts of training and validation loss. In the good run both fall together and flatten out. With a \
-                      learning rate too high both stay far above that. With one too low both still fall in a slope at the \
-                      end. With few words the training loss falls lowest of all, while the validation loss turns and rises."
+                      learning rate too high both stay far above that. With one too low both come down smoothly and flatten \
+                      out far above the good run. With few words the training loss falls lowest of all, while the validation loss turns and rises."
             .into(),
         columns: 2,
         panels: RUNS.into_iter().map(panel).collect::<Result<_>>()?,
@@ -774,14 +754,11 @@ fn shipped_figure() -> Result<Chart> {
         card.epochs.iter().map(|epoch| (epoch.steps, epoch.validation_loss)).collect();
     let (_, floor) = floor(card.training.label_smoothing)?;
     Ok(Chart::Curves(Curves {
-        title: "How the shipped model was trained".into(),
         description: "Training and validation loss against the step. Both fall steeply at first and then more and more slowly, \
                       towards a dashed line, below which label smoothing lets no loss fall."
             .into(),
-        x_axis: Axis::linear("step").with_include([0.0]),
-        y_axis: Axis::linear("loss (nats a target)").with_include([0.0]),
-        series: loss_series(&card.epochs, &validations),
         references: vec![Reference { name: "lowest possible".into(), value: floor }],
+        ..loss_curves("How the shipped model was trained", &card.epochs, &validations)
     }))
 }
 

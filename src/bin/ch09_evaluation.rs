@@ -520,7 +520,7 @@ fn confusions(heard: &Heard) {
             }
         }
     }
-    println!("{substituted} phonemes for others, {added} too many, {left_out} too few\n");
+    println!("{substituted} phonemes replaced, {added} too many, {left_out} too few\n");
     println!("listed  said  times");
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -739,9 +739,10 @@ fn beams(heard: &Heard) {
     let unpaired = standard_error(rate, words) * 2f64.sqrt();
     println!("gained by the beams              {:>7}", percent(gained / n));
     println!("its standard error, paired       {:>7}", percent(paired));
-    println!("and of two rates on other words  {:>7}", percent(unpaired));
-    let means = if gained.abs() > 1.96 * paired * n { "more" } else { "no more" };
-    println!("that is {means} than chance would give 19 times in 20");
+    println!("unpaired, on two sets of words   {:>7}", percent(unpaired));
+    let is_more = gained.abs() > 1.96 * paired * n;
+    let luck = if is_more { "less, 19 times in 20" } else { "as much" };
+    println!("chance alone would gain {luck}");
 }
 
 /// Words that are not in CMUdict.

@@ -20,12 +20,13 @@ use self_attention::feed_forward::Activation;
 use self_attention::training::log::EpochRecord;
 use self_attention::training::run::RunConfig;
 use self_attention::training::trainer::{Outcome, Progress, Step, Trainer};
+use self_attention::visualization::{loss_curves, Chart};
 
 /// Trains the model that pronounces, scores it on the validation words, and saves it.
 ///
 /// A run that was stopped, by Ctrl-C or by pulling the plug, goes on when the same command is given again. Its folder
-/// holds `config.json` (all settings), `log.jsonl` (losses), `times.jsonl` (seconds), `checkpoint.safetensors` (where it
-/// stands) and `best.safetensors` (the parameters with the lowest validation loss).
+/// holds `config.json` (all settings), `log.jsonl` (losses), `curves.svg` (the same, drawn), `times.jsonl` (seconds),
+/// `checkpoint.safetensors` (where it stands) and `best.safetensors` (the parameters with the lowest validation loss).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -187,7 +188,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let tensors = trainer.parameters().tensors;
     let parameters: usize = tensors.values().map(|tensor| tensor.numel()).sum();
     println!("{parameters} parameters, run in {}", folder.display());
-    match train_with_progress(&mut trainer)? {
+    let outcome = train_with_progress(&mut trainer)?;
+    draw(&trainer.epochs(), &folder)?;
+    match outcome {
         Outcome::Finished => {}
         Outcome::OutOfPatience => println!("stopped: the validation loss falls no more"),
         Outcome::Interrupted => {
@@ -257,6 +260,7 @@ fn train_with_progress(trainer: &mut Trainer) -> Result<Outcome, Box<dyn Error>>
     }
     println!("epoch  train loss  validation loss  learning rate");
     trainer.epochs().iter().for_each(print_epoch);
+    // ANCHOR: bar
     let style = "{elapsed_precise} [{bar:24}] {pos}/{len} steps, {eta} left, {msg}";
     let bar = ProgressBar::new(total)
         .with_style(ProgressStyle::with_template(style)?)
@@ -278,8 +282,20 @@ fn train_with_progress(trainer: &mut Trainer) -> Result<Outcome, Box<dyn Error>>
         }
     })?;
     bar.finish_and_clear();
+    // ANCHOR_END: bar
     stop.store(true, Ordering::Relaxed); // all is saved: from here on Ctrl-C stops at once
     Ok(outcome)
+}
+
+/// Draws how the losses fell, once an epoch is complete.
+fn draw(epochs: &[EpochRecord], folder: &Path) -> Result<(), Box<dyn Error>> {
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let validations: Vec<_> =
+        epochs.iter().map(|epoch| (epoch.steps, epoch.validation_loss)).collect();
+    let curves = loss_curves("The losses of this run", epochs, &validations);
+    Ok(Chart::Curves(curves).save(folder, "curves")?)
 }
 
 fn print_epoch(record: &EpochRecord) {

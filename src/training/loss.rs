@@ -24,8 +24,8 @@ pub fn cross_entropy(
     label_smoothing: f64,
 ) -> Result<Tensor> {
     check(logits, targets, label_smoothing)?;
-    let logits = logits.f_flatten(0, -2)?; // [N, V]
-    let targets = targets.f_flatten(0, -1)?; // [N]
+    let logits = logits.f_flatten(0, -2)?; // […, V] with one dimension before the last
+    let targets = targets.f_flatten(0, -1)?; // the same […] as one dimension
     let no_weights = None::<&Tensor>;
     Ok(logits.f_cross_entropy_loss(
         &targets,

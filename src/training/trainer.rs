@@ -60,6 +60,7 @@ pub struct TrainingConfig {
 }
 // ANCHOR_END: training_config
 
+// ANCHOR: training_defaults
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
@@ -78,6 +79,7 @@ impl Default for TrainingConfig {
         }
     }
 }
+// ANCHOR_END: training_defaults
 
 impl TrainingConfig {
     fn check(&self, device: Device) -> Result<()> {

@@ -24,6 +24,7 @@ pub mod head_record;
 pub mod heads;
 mod heatmap;
 pub mod inside;
+mod losses;
 pub mod maps;
 mod scale;
 mod svg;
@@ -33,6 +34,7 @@ pub use curves::{Axis, Curves, Reference, Series};
 pub use diagram::{Arrow, Diagram, Node};
 pub use grid::Grid;
 pub use heatmap::Heatmap;
+pub use losses::loss_curves;
 
 use curves::{Legend, Setting};
 use svg::{Canvas, Frame};
