@@ -303,6 +303,23 @@ mod tests {
     fn pronunciations_that_differ_in_stress_alone_are_merged() {
         let dictionary = Dictionary::parse(b"a AH0\na(2) AH1\na(3) EY1").unwrap();
         assert_eq!(said(&dictionary, "a"), "[[AH], [EY]]");
+        let entry = dictionary.get("a").unwrap();
+        assert_eq!(entry.stresses, [[Some(0)], [Some(1)]]); // of the first of those that are the same
+    }
+
+    #[test]
+    fn every_vowel_and_no_consonant_has_a_stress() {
+        let dictionary = Dictionary::parse(b"outgrow AW2 T G R OW1").unwrap();
+        let entry = dictionary.get("outgrow").unwrap();
+        assert_eq!(entry.stresses, [[Some(2), None, None, None, Some(1)]]);
+        let dictionary = Dictionary::embedded().unwrap();
+        let pairs = dictionary.iter().flat_map(|entry| {
+            entry.pronunciations.concat().into_iter().zip(entry.stresses.concat())
+        });
+        let stressed: HashSet<_> =
+            pairs.map(|(phoneme, stress)| (phoneme.symbol(), stress.is_some())).collect();
+        assert_eq!(stressed.len(), PHONEMES.len()); // each is the one or the other
+        assert_eq!(stressed.iter().filter(|(_, is_vowel)| *is_vowel).count(), 15);
     }
 
     #[test]

@@ -118,3 +118,58 @@ impl StressHead {
     }
 }
 // ANCHOR_END: stress_head
+
+#[cfg(test)]
+mod tests {
+    use tch::{no_grad, Device, Kind};
+
+    use super::*;
+    use crate::data::cmudict::Dictionary;
+    use crate::data::examples_of;
+
+    fn words(lines: &[u8]) -> (Stresses, Batch) {
+        let (dictionary, vocabulary) =
+            (Dictionary::parse(lines).unwrap(), Vocabulary::new());
+        let examples = examples_of(dictionary.iter(), &vocabulary).unwrap();
+        let batch = Batch::collate(&examples.iter().collect::<Vec<_>>(), Device::Cpu);
+        (Stresses::new(dictionary.iter(), &vocabulary).unwrap(), batch.unwrap())
+    }
+
+    #[test]
+    fn vowels_are_found_among_the_targets_of_a_batch() {
+        let (stresses, batch) =
+            words(b"tough T AH1 F\nthorough TH ER1 OW0\nshh SH\nout AW2 T");
+        // Targets: T AH F <eos>, TH ER OW <eos>, SH <eos>, AW T <eos>.
+        assert_eq!(stresses.of(&batch).unwrap(), [vec![1, 5, 6, 10], vec![1, 1, 0, 2]]);
+        let asked = batch.targets.flatten(0, 1);
+        let asked = asked.index_select(0, &batch.asked().unwrap());
+        let at = |place| Vocabulary::new().symbol(asked.int64_value(&[place])).unwrap();
+        assert_eq!([1, 5, 6, 10].map(at), ["AH", "ER", "OW", "AW"]);
+    }
+
+    #[test]
+    fn a_layer_that_knows_nothing_loses_ln_3_for_each_vowel() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let head = StressHead::new(&store.root(), 8).unwrap();
+        no_grad(|| {
+            store.variables().into_values().for_each(|mut tensor| drop(tensor.zero_()))
+        });
+        let read = |count| Tensor::randn([count, 8], (Kind::Float, Device::Cpu));
+        let (stresses, batch) = words(b"tough T AH1 F\nthorough TH ER1 OW0");
+        let loss = head.loss(&read(8), &batch, &stresses).unwrap();
+        assert!((loss.double_value(&[]) - 3f64.ln()).abs() < 1e-6);
+        let (stresses, batch) = words(b"shh SH"); // a mean over nothing would be NaN
+        assert_eq!(
+            head.loss(&read(2), &batch, &stresses).unwrap().double_value(&[]),
+            0.0
+        );
+    }
+
+    #[test]
+    fn a_word_without_stresses_is_refused() {
+        let (stresses, _) = words(b"tough T AH1 F");
+        let (_, batch) = words(b"tough T AH1 F\ncough K AO1 F");
+        let error = stresses.of(&batch).unwrap_err().to_string();
+        assert!(error.starts_with("stresses: there is an example without"), "{error}");
+    }
+}
