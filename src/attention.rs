@@ -24,7 +24,7 @@ use self_attention::mask::Mask;
 // ANCHOR: attended
 #[derive(Debug)]
 pub struct Attended {
-    /// The averaged values, `[B, H, T, D]`.
+    /// The averaged values, `[B, H, T, D]`; from a layer of several heads what it makes of them, `[B, T, E]`.
     pub context: Tensor,
     /// The weights of the average, before dropout, `[B, H, T, S]`.
     pub weights: Tensor,
