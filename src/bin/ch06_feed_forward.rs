@@ -453,8 +453,8 @@ fn reach_figure() -> Result<Chart> {
     };
     Ok(Chart::Panels(Panels {
         title: "Which outputs move when a letter of tough is blanked out".into(),
-        description: "Two tables of five outputs by five letters. In attention every letter moves every output, h most of \
-                      all. In the feed-forward network each letter moves its own output by 1 and no other."
+        description: "Two tables of five outputs by five letters. In attention every letter moves every output; h moves those \
+                      of t, u, g and h most, and o moves most by itself. In the feed-forward network each letter moves its own output by 1 and no other."
             .into(),
         columns: 2,
         panels: vec![
