@@ -17,6 +17,7 @@ use self_attention::visualization::ablation::{
 use self_attention::visualization::head_record::{
     measure, measured_words, parts, HeadRecord, Removed,
 };
+use self_attention::visualization::heads::{Measures, PLACES, REACH};
 use self_attention::visualization::inside::mean_contexts;
 
 fn weights() -> PathBuf {
@@ -41,13 +42,6 @@ fn number(text: &str, name: &str) -> f64 {
     let line = text.lines().find(|line| line.trim_start().starts_with(name));
     let line = line.unwrap_or_else(|| panic!("no line `{name}` in:\n{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-/// The number behind `and` in the line that begins with `name`.
-fn number_after(text: &str, name: &str) -> f64 {
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-    let number = line.split("and ").nth(1).unwrap().split(',').next().unwrap();
-    number.parse().unwrap()
 }
 
 /// Measures on the same words again, to the decimals that rounding on other machines leaves alone.
@@ -219,7 +213,7 @@ fn what_looks_like_an_alignment_on_four_words_is_none() {
     let near = |way: usize| record.agreement(HeadRecord::WAYS[way]).unwrap().near_rate();
     assert!((2..8).all(|way| near(way) < near(0).min(near(1)) - 0.05)); // nor with its neighbours
     let score = record.of(record.best()).unwrap().alignment;
-    assert!(score > 2.0 * record.measured.alignment_by_chance, "{score}");
+    assert!(score > 2.0 * record.measured.around_evenly[REACH], "{score}");
     // On the four words it looks right: F is written by the g where there is an F, and else nothing is.
     let text = output("q29_four_words");
     for line in text.lines().skip(2) {
@@ -232,8 +226,13 @@ fn what_looks_like_an_alignment_on_four_words_is_none() {
 fn phonemes_look_beside_their_letter_and_ahead() {
     let text = output("q29_around");
     let heads = record().alone.heads.len() as f64;
-    assert!(number(&text, "more weight on a letter beside it") > 0.75 * heads);
-    assert_eq!(number(&text, "more on the four after it"), heads);
+    assert!(number(&text, "some letter around has more") > 0.75 * heads);
+    assert!(number(&text, "look ahead more than") > 0.75 * heads);
+    let [before, after] = {
+        let evenly = record().measured.around_evenly;
+        [&evenly[..REACH], &evenly[REACH + 1..]].map(|side| side.iter().sum::<f64>())
+    };
+    assert!(before < after, "even weights look ahead, too");
 }
 
 /// Q29: hardly any head has a name.
@@ -252,6 +251,56 @@ fn few_heads_have_more_than_half_of_their_weight_in_one_role() {
     assert_eq!(sharp.collect::<Vec<_>>(), [0, 0, 0]); // three, all in the first block
     let separator = text.lines().find(|line| line.starts_with("letters: <sep>")).unwrap();
     assert!(separator.ends_with("more than half"), "{separator}");
+}
+
+/// Q29: three heads of the first block look at places, whatever letters stand there, and together at three letters in a row.
+#[test]
+fn three_heads_look_at_places_and_hand_on_three_letters_in_a_row() {
+    let record = record();
+    let [first, others @ ..] = &record.measured.heads[..] else { unreachable!() };
+    let by_place = |heads: &[Measures]| -> Vec<usize> {
+        (0..heads.len()).filter(|&head| heads[head].same_place > 0.99).collect()
+    };
+    assert_eq!(by_place(first), [0, 1, 3]);
+    assert!(others.iter().flatten().chain([&first[2]]).all(|m| m.same_place < 0.8));
+    let places = [3, 1, 0].map(|head| first[head].favourites.map(Option::unwrap));
+    let in_a_row = |place: usize| {
+        let [a, b, c] = places.map(|of_head| of_head[place]);
+        (a + 1, b + 1) == (b, c)
+    };
+    assert!((0..PLACES).all(in_a_row), "{places:?}");
+    assert_eq!(places.map(|of_head| of_head[3]), [0, 1, 2]); // from the fourth place
+    assert_eq!(places.map(|of_head| of_head[4]), [0, 1, 2]);
+    assert_eq!(places.map(|of_head| of_head[6]), [2, 3, 4]);
+    // Two of them are those that the model misses most.
+    let mut heads: Vec<&Removed> = record.alone.heads.iter().collect();
+    let harm = |removed: &Removed| removed.silenced.rise.phoneme_error_rate;
+    heads.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
+    let mut most: Vec<Head> = heads[..2].iter().map(|removed| removed.head).collect();
+    most.sort_by_key(|head| head.head);
+    assert_eq!(most, [Head { block: 0, head: 0 }, Head { block: 0, head: 1 }]);
+    // The idea came from four words and two more; in these the best head is wrong about silent letters.
+    let text = output("q29_night");
+    for look in ["N   [k]night", "T   nig[h]t", "T   kni[g]ht"] {
+        assert!(text.contains(look), "{text}");
+    }
+}
+
+/// Q29: letters look most sharply and least far in the first block, phonemes most sharply in the next two.
+#[test]
+fn sharpness_and_distance_change_with_depth() {
+    let means = |of: fn(&Measures) -> f64| -> Vec<f64> {
+        let mean = |heads: &Vec<Measures>| {
+            heads.iter().map(of).sum::<f64>() / heads.len() as f64
+        };
+        record().measured.heads.iter().map(mean).collect()
+    };
+    let letters = means(|m| m.reading.relative_entropy);
+    assert!(letters[..4].is_sorted() && letters[3..].iter().all(|e| *e > 0.8));
+    let distances = means(|m| m.reading.distance);
+    assert!(distances[1..].iter().all(|distance| *distance > distances[0]));
+    let phonemes = means(|m| m.writing.relative_entropy);
+    assert!([0, 3, 4, 5].iter().all(|&b| phonemes[b] > phonemes[1].max(phonemes[2])));
 }
 
 /// Q29: some heads are needed and some are not, each alone.
@@ -281,7 +330,7 @@ fn some_heads_are_needed_and_some_are_not() {
     };
     assert!(changed(true).min() > changed(false).max());
     let text = output("q29_predicted");
-    assert!(number(&text, "block").abs() > number_after(&text, "between"));
+    assert!(number(&text, "block").abs() > number(&text, "all seven"));
 }
 
 /// Q29: the head with the best alignment is not the one that the model misses most, by more than chance.
