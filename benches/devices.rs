@@ -84,7 +84,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 const WORKS: [(&str, Prepare); 3] = [
     ("matrix product, 1024 × 1024", matrix_product),
     ("fused attention, B 8, H 8, T 512, D 64", attention),
-    ("training step, default model, B 64, T 32", training_step),
+    ("training step, E 160, 6 blocks, B 64, T 32", training_step),
 ];
 
 fn matrix_product(device: Device) -> Result<Work> {
