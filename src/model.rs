@@ -228,6 +228,23 @@ impl Transformer {
         places: &Tensor,
         dropout: &Dropout,
     ) -> Result<Tensor> {
+        self.scores(&self.read_at(tokens, mask, places, dropout)?) // [N, V]
+    }
+
+    /// What the stack has made of some positions, before it is compared with the embedding.
+    ///
+    /// # Shapes
+    /// As [`Transformer::forward_at`]; result: `[N, E]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward_at`].
+    pub fn read_at(
+        &self,
+        tokens: &Tensor,
+        mask: Option<&Mask>,
+        places: &Tensor,
+        dropout: &Dropout,
+    ) -> Result<Tensor> {
         let mut x = dropout.apply(&self.embed(tokens)?)?; // [B, T, E]
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(Error::config("blocks", 0, "must be at least 1"));
@@ -235,7 +252,7 @@ impl Transformer {
         for block in blocks {
             x = block.forward(&x, mask, dropout)?.context; // [B, T, E]
         }
-        self.logits(&last.forward_at(&x, mask, places, dropout)?.context) // [N, V]
+        self.normed(&last.forward_at(&x, mask, places, dropout)?.context) // [N, E]
     }
     // ANCHOR_END: forward_at
 
@@ -248,11 +265,25 @@ impl Transformer {
     /// [`Error::Torch`] if `x` is not as wide as the model.
     // ANCHOR: logits
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let x = match &self.norm {
-            Some(norm) => &norm.forward(x)?, // [B, T, E]
-            None => x,
-        };
-        Ok(x.f_linear(&self.embedding, None::<&Tensor>)?) // [B, T, V]
+        self.scores(&self.normed(x)?) // [B, T, V]
+    }
+
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => norm.forward(x), // [B, T, E]
+            None => Ok(x.shallow_clone()),
+        }
+    }
+
+    /// How well each token of the vocabulary fits: the product with its embedding.
+    ///
+    /// # Shapes
+    /// `x`: `[…, E]`; result: `[…, V]`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if `x` is not as wide as the model.
+    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.embedding, None::<&Tensor>)?)
     }
     // ANCHOR_END: logits
 

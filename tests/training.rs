@@ -232,6 +232,7 @@ fn settings_that_cannot_train_are_refused() {
     let config = TrainingConfig::default;
     for bad in [
         TrainingConfig { epochs: 0, ..config() },
+        TrainingConfig { stress_weight: -0.1, ..config() },
         TrainingConfig { learning_rate: f64::NAN, ..config() },
         TrainingConfig { clip: 0.0, ..config() },
         TrainingConfig { warm_up: 1.5, ..config() },

@@ -704,6 +704,9 @@ fn question_23() -> Result<()> {
         );
     }
 
+    println!("\n== q23_stress ==");
+    stresses(&Dictionary::embedded()?);
+
     println!("\n== q23_pronouncer ==");
     let card = shipped_card()?;
     println!("blocks {}, width {}", card.model.blocks, card.model.width);
@@ -719,6 +722,27 @@ fn question_23() -> Result<()> {
     Ok(())
 }
 // ANCHOR_END: question_23
+
+/// How many of the vowels of the training words with each stress are AH or IH.
+fn stresses(dictionary: &Dictionary) {
+    let mut counts = [[0; 2]; 3]; // all of them, and AH or IH
+    for entry in dictionary.iter().filter(|entry| Split::of(&entry.word) == Split::Train)
+    {
+        for (phonemes, stresses) in entry.pronunciations.iter().zip(&entry.stresses) {
+            for (phoneme, stress) in phonemes.iter().zip(stresses) {
+                if let Some(stress) = stress {
+                    let [all, weak] = &mut counts[usize::from(*stress)];
+                    *all += 1;
+                    *weak += usize::from(["AH", "IH"].contains(&phoneme.symbol()));
+                }
+            }
+        }
+    }
+    println!("stress    vowels  of them AH or IH");
+    for (name, [all, weak]) in ["none", "main", "lesser"].iter().zip(counts) {
+        println!("{name:8} {all:>7} {:>15.2} %", 100.0 * weak as f64 / all as f64);
+    }
+}
 
 fn shipped_card() -> Result<Card> {
     Card::read(

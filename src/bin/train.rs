@@ -19,6 +19,7 @@ use self_attention::evaluation::pronouncer::{evaluate, Card};
 use self_attention::feed_forward::Activation;
 use self_attention::training::log::EpochRecord;
 use self_attention::training::run::RunConfig;
+use self_attention::training::stress::Stresses;
 use self_attention::training::trainer::{Outcome, Progress, Step, Trainer};
 use self_attention::visualization::{loss_curves, Chart};
 
@@ -110,6 +111,10 @@ struct Settings {
     #[arg(long)]
     dropout: Option<f64>,
 
+    /// How much the stress of the vowels counts beside the phonemes.
+    #[arg(long)]
+    stress_weight: Option<f64>,
+
     /// The share of each target that is spread over all tokens.
     #[arg(long)]
     label_smoothing: Option<f64>,
@@ -149,6 +154,7 @@ impl Settings {
         set(&mut training.learning_rate, self.learning_rate);
         set(&mut training.dropout, self.dropout);
         set(&mut training.label_smoothing, self.label_smoothing);
+        set(&mut training.stress_weight, self.stress_weight);
         training.validate_every = self.validate_every.or(training.validate_every);
         training.patience = self.patience.or(training.patience);
         training.mixed_precision |= self.mixed_precision;
@@ -180,9 +186,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let dictionary = Dictionary::embedded()?;
     let examples = config.data.examples(&dictionary, &vocabulary)?;
+    let learned =
+        dictionary.iter().filter(|entry| Split::of(&entry.word) == Split::Train);
     let device = arguments.device.device()?;
     let mut trainer =
         Trainer::new(&config.model, config.training.clone(), examples, device, &folder)?
+            .with_stresses(Stresses::new(learned, &vocabulary)?)
             .with_checkpoint_every(Duration::from_secs(arguments.checkpoint_every));
     config.write(&folder.join("config.json"))?;
     let tensors = trainer.parameters().tensors;

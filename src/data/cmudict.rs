@@ -100,6 +100,9 @@ pub struct Entry {
     pub word: String,
     /// Its pronunciations, all different, in the order of the file. There is at least one.
     pub pronunciations: Vec<Vec<Phoneme>>,
+    /// For each phoneme of each pronunciation its stress, if it is a vowel: 0 for none, 1 for the main one, 2 for a
+    /// lesser one.
+    pub stresses: Vec<Vec<Option<u8>>>,
 }
 // ANCHOR_END: entry
 
@@ -172,13 +175,15 @@ impl Dictionary {
             }
             let place = *places.entry(word.to_string()).or_insert(entries.len());
             if place == entries.len() {
-                entries
-                    .push(Entry { word: word.to_string(), pronunciations: Vec::new() });
+                let word = word.to_string();
+                entries.push(Entry { word, pronunciations: vec![], stresses: vec![] });
             }
-            // Pronunciations that differed in stress alone are now the same.
-            let pronunciations = &mut entries[place].pronunciations;
+            // Pronunciations that differ in stress alone are the same; the first counts.
+            let Entry { pronunciations, stresses, .. } = &mut entries[place];
+            let (phonemes, marks): (Vec<_>, Vec<_>) = phonemes.into_iter().unzip();
             if !pronunciations.contains(&phonemes) {
                 pronunciations.push(phonemes);
+                stresses.push(marks);
             }
         }
         Ok(Self { entries, places, skipped: skipped.len() })
@@ -216,13 +221,21 @@ impl Dictionary {
     }
 }
 
-/// A line's key, as in `either(2)`, and its phonemes; nothing for an empty line.
-fn parse_line(line: &str) -> std::result::Result<Option<(&str, Vec<Phoneme>)>, String> {
+/// A phoneme, and its stress if it is a vowel.
+type Stressed = (Phoneme, Option<u8>);
+
+/// A line's key, as in `either(2)`, and its phonemes with their stresses; nothing for an empty line.
+fn parse_line(line: &str) -> std::result::Result<Option<(&str, Vec<Stressed>)>, String> {
     let line = line.split_once(" #").map_or(line, |(line, _comment)| line);
     let mut fields = line.split_ascii_whitespace();
     let Some(key) = fields.next() else { return Ok(None) };
-    let phonemes: Vec<Phoneme> = fields
-        .map(|field| field.strip_suffix(['0', '1', '2']).unwrap_or(field).parse())
+    let phonemes: Vec<Stressed> = fields
+        .map(|field| match field.as_bytes() {
+            [.., mark @ b'0'..=b'2'] => {
+                Ok((field[..field.len() - 1].parse()?, Some(mark - b'0')))
+            }
+            _ => Ok((field.parse()?, None)),
+        })
         .collect::<Result<_>>()
         .map_err(|error| format!("`{key}`: {error}"))?;
     if phonemes.is_empty() {
@@ -290,6 +303,23 @@ mod tests {
     fn pronunciations_that_differ_in_stress_alone_are_merged() {
         let dictionary = Dictionary::parse(b"a AH0\na(2) AH1\na(3) EY1").unwrap();
         assert_eq!(said(&dictionary, "a"), "[[AH], [EY]]");
+        let entry = dictionary.get("a").unwrap();
+        assert_eq!(entry.stresses, [[Some(0)], [Some(1)]]); // of the first of those that are the same
+    }
+
+    #[test]
+    fn every_vowel_and_no_consonant_has_a_stress() {
+        let dictionary = Dictionary::parse(b"outgrow AW2 T G R OW1").unwrap();
+        let entry = dictionary.get("outgrow").unwrap();
+        assert_eq!(entry.stresses, [[Some(2), None, None, None, Some(1)]]);
+        let dictionary = Dictionary::embedded().unwrap();
+        let pairs = dictionary.iter().flat_map(|entry| {
+            entry.pronunciations.concat().into_iter().zip(entry.stresses.concat())
+        });
+        let stressed: HashSet<_> =
+            pairs.map(|(phoneme, stress)| (phoneme.symbol(), stress.is_some())).collect();
+        assert_eq!(stressed.len(), PHONEMES.len()); // each is the one or the other
+        assert_eq!(stressed.iter().filter(|(_, is_vowel)| *is_vowel).count(), 15);
     }
 
     #[test]

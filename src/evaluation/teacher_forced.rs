@@ -151,6 +151,7 @@ mod tests {
         Entry {
             word: word.into(),
             pronunciations: pronunciations.iter().map(phonemes).collect(),
+            stresses: Vec::new(), // nobody asks
         }
     }
 

@@ -9,4 +9,5 @@ pub mod log;
 pub mod loss;
 pub mod optimizer;
 pub mod run;
+pub mod stress;
 pub mod trainer;

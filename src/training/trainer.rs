@@ -27,6 +27,10 @@ use self_attention::training::log::{
 };
 use self_attention::training::loss::cross_entropy;
 use self_attention::training::optimizer::{AdamW, AdamWConfig, LossScale, Schedule};
+use self_attention::training::stress::{StressHead, Stresses};
+
+/// Where the parameters of the layer for the stresses have their names.
+const STRESS_HEAD: &str = "stress";
 
 /// How a model is trained.
 // ANCHOR: training_config
@@ -49,6 +53,9 @@ pub struct TrainingConfig {
     pub label_smoothing: f64,
     /// The share of numbers that is forgotten.
     pub dropout: f64,
+    /// How much the stress of the vowels counts beside the phonemes; with 0 it is not asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stress_weight: f64,
     /// Steps between two validations; there is one at the end of each epoch in any case.
     pub validate_every: Option<u64>,
     /// After how many validations without a lower loss the run stops before its last epoch.
@@ -59,6 +66,12 @@ pub struct TrainingConfig {
     pub seed: u64,
 }
 // ANCHOR_END: training_config
+
+/// A setting that is not there is not written down.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it over so
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
+}
 
 // ANCHOR: training_defaults
 impl Default for TrainingConfig {
@@ -72,6 +85,7 @@ impl Default for TrainingConfig {
             clip: 1.0,
             label_smoothing: 0.05,
             dropout: 0.1,
+            stress_weight: 0.0,
             validate_every: None,
             patience: None,
             mixed_precision: false,
@@ -113,6 +127,10 @@ impl TrainingConfig {
                 let reason = format!("a share between {least} and {most} is needed");
                 return Err(Error::config(setting, share, reason));
             }
+        }
+        if !(self.stress_weight.is_finite() && self.stress_weight >= 0.0) {
+            let reason = "must be 0, for none, or a number above it";
+            return Err(Error::config("stress_weight", self.stress_weight, reason));
         }
         Dropout::new(self.dropout, self.seed).map(drop)
     }
@@ -200,6 +218,8 @@ pub struct Step {
 pub struct Trainer {
     /// The model.
     pub model: Transformer,
+    stress_head: Option<StressHead>,
+    stresses: Stresses,
     store: nn::VarStore,
     optimizer: AdamW,
     schedule: Schedule,
@@ -230,6 +250,12 @@ impl Trainer {
         tch::manual_seed(config.seed as i64);
         let store = nn::VarStore::new(device);
         let model = model.init(&store.root())?;
+        let stress_head = match config.stress_weight > 0.0 {
+            true => {
+                Some(StressHead::new(&(store.root() / STRESS_HEAD), model.config.width)?)
+            }
+            false => None,
+        };
         let loader = |examples| {
             let loader =
                 LoaderConfig::new(config.tokens_per_batch).with_seed(config.seed);
@@ -247,6 +273,8 @@ impl Trainer {
         remove_half_written(folder)?;
         let mut trainer = Self {
             model,
+            stress_head,
+            stresses: Stresses::default(),
             optimizer: AdamW::new(&store, config.optimizer)?,
             store,
             schedule,
@@ -268,6 +296,11 @@ impl Trainer {
     /// Sets how much work a run may lose when it is killed; 30 seconds of it, if this is not called.
     pub fn with_checkpoint_every(self, checkpoint_every: Duration) -> Self {
         Self { checkpoint_every, ..self }
+    }
+
+    /// Sets the stresses of the training words, which are needed if they [count](TrainingConfig::stress_weight).
+    pub fn with_stresses(self, stresses: Stresses) -> Self {
+        Self { stresses, ..self }
     }
 
     /// Trains until all epochs are done, and tells how each step and each epoch went. It stops sooner when whoever
@@ -325,9 +358,9 @@ impl Trainer {
         tch::manual_seed(seed as i64); // from it an accelerator draws its dropout
         let dropout = Dropout::new(self.config.dropout, seed)?;
 
-        let loss = self.loss(batch, &dropout)?;
+        let [loss, all] = self.loss(batch, &dropout, self.stress_head.as_ref())?;
         self.optimizer.zero_grad();
-        let gradient_norm = self.backward(&loss)?;
+        let gradient_norm = self.backward(&all)?;
         let loss = loss.f_double_value(&[])?;
         self.check_finite("loss", loss)?;
         if let Some(gradient_norm) = gradient_norm {
@@ -398,17 +431,31 @@ impl Trainer {
         Err(Error::config("learning_rate", self.config.learning_rate, reason))
     }
 
-    /// The loss of a batch.
+    /// The loss of the phonemes of a batch, and the loss to go down: the same, or with that of the stresses.
     // ANCHOR: loss
-    fn loss(&self, batch: &Batch, dropout: &Dropout) -> Result<Tensor> {
+    fn loss(
+        &self,
+        batch: &Batch,
+        dropout: &Dropout,
+        stress_head: Option<&StressHead>,
+    ) -> Result<[Tensor; 2]> {
         let mask =
             prefix_decoder_mask(&batch.lengths, &batch.prefixes, batch.tokens.size()[1])?;
         let asked = batch.asked()?; // [N]
         let loss = || {
-            let logits =
-                self.model.forward_at(&batch.tokens, Some(&mask), &asked, dropout)?; // [N, V]
+            let read = self.model.read_at(&batch.tokens, Some(&mask), &asked, dropout)?; // [N, E]
+            let logits = self.model.scores(&read)?; // [N, V]
             let targets = batch.targets.f_flatten(0, 1)?.f_index_select(0, &asked)?; // [N]
-            cross_entropy(&logits, &targets, self.config.label_smoothing)
+            let loss = cross_entropy(&logits, &targets, self.config.label_smoothing)?;
+            let all = match stress_head {
+                Some(head) => {
+                    &loss
+                        + head.loss(&read, batch, &self.stresses)?
+                            * self.config.stress_weight
+                }
+                None => loss.shallow_clone(),
+            };
+            Ok([loss, all])
         };
         match self.config.mixed_precision {
             true => mixed_precision(batch.tokens.device(), loss),
@@ -427,8 +474,8 @@ impl Trainer {
         for batch in self.validation.epoch(0) {
             let batch = batch?;
             let count = count_targets(&batch)?;
-            loss += count
-                * no_grad(|| self.loss(&batch, &Dropout::off()))?.f_double_value(&[])?;
+            let [mean, _] = no_grad(|| self.loss(&batch, &Dropout::off(), None))?;
+            loss += count * mean.f_double_value(&[])?;
             targets += count;
         }
         Ok(loss / targets)
@@ -525,15 +572,14 @@ impl Trainer {
     /// [`Error::Io`] or [`Error::File`] if the file that holds them is missing or damaged.
     pub fn restore_best(&self) -> Result<()> {
         let path = self.best_path();
-        Checkpoint::read(&path)?.restore(self.store.variables(), &path)
+        Checkpoint::read(&path)?.restore(self.parameters().tensors, &path)
     }
 
-    /// The parameters of the model under their names.
+    /// The parameters of the model under their names. What tells the stresses is no part of it.
     pub fn parameters(&self) -> Checkpoint {
-        Checkpoint {
-            tensors: self.store.variables().into_iter().collect(),
-            ..Checkpoint::default()
-        }
+        let mut parameters = self.store.variables();
+        parameters.retain(|name, _| !name.starts_with(STRESS_HEAD));
+        Checkpoint { tensors: parameters.into_iter().collect(), ..Checkpoint::default() }
     }
 
     /// Where everything lies that the run needs to go on.

@@ -509,6 +509,7 @@ mod tests {
             .map(|n| Entry {
                 word: "a".repeat(n + 1),
                 pronunciations: vec![phonemes("AH")],
+                stresses: Vec::new(),
             })
             .collect();
         let entries: Vec<&Entry> = entries.iter().collect();
