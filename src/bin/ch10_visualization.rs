@@ -12,7 +12,7 @@ use self_attention::visualization::ablation::{rank_correlation, Effect, Head, Ra
 use self_attention::visualization::capture::Capture;
 use self_attention::visualization::head_record::{HeadRecord, Removed};
 use self_attention::visualization::heads::{
-    distance, entropy, looked_at, offset, Measures, REACH,
+    distance, entropy, looked_at, offset, Look, Measures, PLACES, REACH,
 };
 use self_attention::visualization::inside::{
     even_weights, look_inside, read_words, Inside,
@@ -318,10 +318,12 @@ impl Book {
         let all = Tensor::stack(&prediction.weights, 0); // [blocks, B, H, T, T]
         let sums = all.sum_dim_intlist(-1, false, Kind::Double);
         let far = (&sums - 1.0).abs().max().double_value(&[]);
+        let negative = all.lt(0.0).sum(Kind::Int64).int64_value(&[]);
         let closed = mask.closed()?.expand_as(&all);
         let on_closed = all.masked_select(&closed);
         println!("\nrows                                 {}", sums.numel());
         println!("all sum to one, within 0.0001        {}", far < 1e-4);
+        println!("weights below 0                      {negative}");
         println!("weights of closed keys               {}", on_closed.numel());
         let zero = bool::try_from(on_closed.eq(0.0).all())?;
         println!("all of them are exactly 0            {zero}");
@@ -365,8 +367,12 @@ impl Book {
         by_hand();
         println!("\n== q29_measures ==");
         self.table_of_measures()?;
+        println!("\n== q29_by_block ==");
+        self.by_block();
         println!("\n== q29_roles ==");
         self.roles()?;
+        println!("\n== q29_by_place ==");
+        self.by_place()?;
         println!("\n== q29_alignment ==");
         self.alignments();
         println!("\n== q29_around ==");
@@ -392,34 +398,84 @@ impl Book {
             "         rows of letters                      rows of <sep> and phonemes"
         );
         println!(
-            "block    entropy   itself before  after  <sep>  entropy  letters  <sep>  its     last"
+            "block    entropy distance   itself before  after  <sep>  entropy distance  letters  <sep>  its"
         );
         println!(
-            " head    of most                                of most                  letter  letter"
+            " head    of most                                         of most                           letter"
         );
         for head in self.heads() {
-            let Measures { reading, writing, alignment, echo, .. } =
-                self.measures(head)?;
+            let Measures { reading, writing, alignment, .. } = self.measures(head)?;
             println!(
-                "{:>2} {:>4}    {:>7.2}   {:>6.2} {:>6.2} {:>6.2} {:>6.2}  {:>7.2}  {:>7.2} {:>6.2}  {:>6.2}  {:>6.2}",
+                "{:>2} {:>4}    {:>7.2} {:>8.2}   {:>6.2} {:>6.2} {:>6.2} {:>6.2}  {:>7.2} {:>8.2}  {:>7.2} {:>6.2}  {:>6.2}",
                 head.block + 1,
                 head.head + 1,
                 reading.relative_entropy,
+                reading.distance,
                 reading.diagonal(),
                 reading.previous(),
                 reading.next(),
                 reading.separator,
                 writing.relative_entropy,
+                writing.distance,
                 writing.letters,
                 writing.separator,
                 alignment,
-                echo,
             );
         }
         println!(
             "\nthe score of even weights on its letter {:.2}",
-            self.record.measured.alignment_by_chance
+            self.record.measured.around_evenly[REACH]
         );
+        Ok(())
+    }
+
+    /// The means over the heads of each block.
+    fn by_block(&self) {
+        println!("         rows of letters     rows of <sep> and phonemes");
+        println!("block    entropy distance    entropy distance");
+        for (block, heads) in self.record.measured.heads.iter().enumerate() {
+            let mean = |of: fn(&Measures) -> Look, number: fn(&Look) -> f64| {
+                let numbers = heads.iter().map(|measures| number(&of(measures)));
+                numbers.sum::<f64>() / heads.len() as f64
+            };
+            let [reading, writing]: [fn(&Measures) -> Look; 2] =
+                [|m| m.reading, |m| m.writing];
+            println!(
+                "{:>5}    {:>7.2} {:>8.2}    {:>7.2} {:>8.2}",
+                block + 1,
+                mean(reading, |look| look.relative_entropy),
+                mean(reading, |look| look.distance),
+                mean(writing, |look| look.relative_entropy),
+                mean(writing, |look| look.distance),
+            );
+        }
+    }
+
+    /// The heads whose letters choose by their place, and what they choose.
+    fn by_place(&self) -> Result<()> {
+        println!("                  letters that look where     the letter at place");
+        let places: Vec<String> =
+            (1..=PLACES).map(|place| format!("{place:>4}")).collect();
+        println!("                  most at their place do    {}", places.concat());
+        let mut order = self.heads();
+        let same = |head: &Head| self.record.of(*head).map_or(0.0, |m| m.same_place);
+        order.sort_by(|a, b| same(b).total_cmp(&same(a)));
+        let (first, others) = order.split_at(5.min(order.len()));
+        for head in first {
+            let favourites = self.measures(*head)?.favourites.map(|key| match key {
+                Some(key) => format!("{:>4}", key + 1),
+                None => "   –".to_owned(),
+            });
+            println!(
+                "{:<16} {:>23}    {}",
+                head.to_string(),
+                percent(same(head)),
+                favourites.concat()
+            );
+        }
+        let most = others.first().map_or(0.0, same);
+        println!("the others, at most {:>20}", percent(most));
+        println!("\nbelow each place the one it looks at most often; – is <sep>");
         Ok(())
     }
 
@@ -458,20 +514,27 @@ impl Book {
         let steps = -(REACH as i64)..=REACH as i64;
         let names: Vec<String> = steps.map(|step| format!("{step:>5}")).collect();
         println!("{:<16} {}", "", names.concat());
-        let (mut beside, mut ahead) = (0, 0);
+        let (mut elsewhere, mut ahead) = (0, 0);
+        let evenly = self.record.measured.around_evenly;
+        let tilt = |around: &[f64]| {
+            let sum = |weights: &[f64]| weights.iter().sum::<f64>();
+            sum(&around[REACH + 1..]) / sum(&around[..REACH])
+        };
+        let print = |name: &str, around: &[f64]| {
+            let cells: Vec<String> = around.iter().map(|w| format!("{w:>5.2}")).collect();
+            println!("{name:<16} {}", cells.concat());
+        };
         for head in self.heads() {
             let around = self.measures(head)?.around_letter;
-            let most = largest(&around);
-            beside += usize::from(most != REACH);
-            let sum = |weights: &[f64]| weights.iter().sum::<f64>();
-            ahead += usize::from(sum(&around[REACH + 1..]) > sum(&around[..REACH]));
-            let cells: Vec<String> = around.iter().map(|w| format!("{w:>5.2}")).collect();
-            println!("{:<16} {}", head.to_string(), cells.concat());
+            elsewhere += usize::from(largest(&around) != REACH);
+            ahead += usize::from(tilt(&around) > tilt(&evenly));
+            print(&head.to_string(), &around);
         }
+        print("even weights", &evenly);
         let heads = self.heads().len();
         println!("\nof {heads} heads");
-        println!("  more weight on a letter beside it than on its own     {beside:>3}");
-        println!("  more on the four after it than on the four before it  {ahead:>3}");
+        println!("  some letter around has more weight than its own  {elsewhere:>3}");
+        println!("  look ahead more than even weights do             {ahead:>3}");
         Ok(())
     }
 
@@ -570,21 +633,23 @@ impl Book {
         let small = count(&|removed| removed.silenced.rise.phoneme_error_rate < 0.005);
         println!("  the PER rises by less than half a point  {small:>3}");
         let words = self.record.measured.words;
-        println!("\nby harm                     PER rises by   with even weights {words} words change");
+        println!("\n== q29_by_harm ==");
+        println!("                            PER rises by   of {words} words, changed by even weights");
         let mut by_harm: Vec<&Removed> = removed.iter().collect();
         by_harm.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
         for removed in by_harm.iter().take(5) {
             let Effect { rise, error, .. } = removed.silenced;
             let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
             println!(
-                "  {:<19} {rise:>18} {:>24}",
+                "{:<21} {rise:>18} {:>24}",
                 removed.head.to_string(),
                 removed.changed_evenly
             );
         }
         let most = by_harm.iter().skip(5).map(|removed| removed.changed_evenly).max();
-        println!("  the others, at most {:>42}", most.unwrap_or(0));
-        println!("\nby alignment score                 score    PER rises by");
+        println!("the others, at most {:>44}", most.unwrap_or(0));
+        println!("\n== q29_by_score ==");
+        println!("                         alignment score    PER rises by");
         let mut by_score = self.heads();
         let score = |head: &Head| self.record.of(*head).map_or(0.0, |m| m.alignment);
         by_score.sort_by(|a, b| score(b).total_cmp(&score(a)));
@@ -595,7 +660,7 @@ impl Book {
             let Effect { rise, error, .. } = removed.silenced;
             let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
             println!(
-                "  {:<28} {:>9.2} {} {rise:>15}",
+                "{:<30} {:>9.2} {} {rise:>15}",
                 head.to_string(),
                 score(head),
                 mark(&removed.silenced)
@@ -627,11 +692,17 @@ impl Book {
         }
         let blocks: Vec<f64> = heads.iter().map(|head| head.block as f64).collect();
         println!("  {:<36} {:>5.2}", "block", rank_correlation(&blocks, &harms)?);
-        let chance = 1.96 / ((heads.len() - 1) as f64).sqrt();
         println!(
-            "between −{chance:.2} and {chance:.2}, {} heads that have nothing to do with it would lie 19 times in 20",
+            "\nif {} heads had nothing to do with it, then 19 times in 20",
             heads.len()
         );
+        // The second is for seven at once: one of 140 lies beyond it, to either side.
+        for (what, quantile) in
+            [("one of these would lie", 1.96), ("all seven would lie", 2.69)]
+        {
+            let chance = quantile / ((heads.len() - 1) as f64).sqrt();
+            println!("  {what:<22} between −{chance:.2} and {chance:.2}");
+        }
         Ok(())
     }
 

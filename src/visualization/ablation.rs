@@ -267,8 +267,8 @@ pub struct Effect {
 // ANCHOR_END: effect
 
 impl Effect {
-    /// How many standard errors make a rise more than chance. Of two dozen heads without any effect, one in fifteen times
-    /// one reaches three; nearly always one would reach the usual two.
+    /// How many standard errors make a rise more than chance. That one of two dozen heads without any effect rises by three
+    /// happens once in thirty times; by the usual two, four times in ten.
     pub const BEYOND_CHANCE: f64 = 3.0;
 
     /// How often words are drawn anew for a standard error.

@@ -25,7 +25,8 @@ use self_attention::visualization::ablation::{
     averaged, others, pronounced, silenced, Counted, Effect, Head, Rates,
 };
 use self_attention::visualization::heads::{
-    diagonal_guess, looked_at, proportional_guess, writers, Agreement, Measures, Observer,
+    diagonal_guess, looked_at, proportional_guess, writers, Agreement, Around, Measures,
+    Observer,
 };
 use self_attention::visualization::inside::{
     mean_contexts, read_words, said_evenly, Inside,
@@ -59,8 +60,8 @@ pub struct Measured {
     pub words: usize,
     /// `[block][head]`
     pub heads: Vec<Vec<Measures>>,
-    /// The alignment score of a head that spreads its weight evenly.
-    pub alignment_by_chance: f64,
+    /// What [`Measures::around_letter`] is of a head that spreads its weight evenly.
+    pub around_evenly: Around,
 }
 
 /// Letters read off in one way, and how often they are the aligner's.
@@ -347,7 +348,7 @@ pub fn measure(
     Ok(Measured {
         words: spoken.len(),
         heads: observer.measures(),
-        alignment_by_chance: observer.alignment_by_chance(),
+        around_evenly: observer.around_evenly(),
     })
 }
 // ANCHOR_END: measure
@@ -471,6 +472,7 @@ impl Alone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::visualization::heads::REACH;
     use self_attention::block::NormPlacement;
     use self_attention::visualization::inside::tests::{phonemes, pronouncer};
 
@@ -490,7 +492,7 @@ mod tests {
         let measured = measure(&pronouncer, &aligner(), &spoken).unwrap();
         assert_eq!((measured.words, measured.heads.len()), (1, 2));
         let chance = (1.0 / 5.0 + 1.0 / 6.0 + 1.0 / 7.0) / 3.0;
-        assert!((measured.alignment_by_chance - chance).abs() < 1e-12);
+        assert!((measured.around_evenly[REACH] - chance).abs() < 1e-12);
 
         let found = read_off(&pronouncer, &aligner(), &spoken, &measured.heads).unwrap();
         let of = |way: usize| found[way].agreement;

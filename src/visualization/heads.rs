@@ -13,6 +13,7 @@
 //! `t = prefix − 1 + n`: the first in the row of `<sep>`. In row `t + 1` it is *read*. To take the one row for the other
 //! moves every alignment by one.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,9 @@ pub const REACH: usize = 4;
 /// The weights at the positions from [`REACH`] before a place to [`REACH`] after it; the place itself is in the middle.
 pub type Around = [f64; 2 * REACH + 1];
 
+/// Of how many letters at the beginning of a word the [favourites](Measures::favourites) are kept.
+pub const PLACES: usize = 8;
+
 /// What a head does in the rows of one kind, on average over all such rows of all words.
 // ANCHOR: look
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +152,11 @@ pub struct Measures {
     pub around_letter: Around,
     /// The weight on that letter one row later, where the phoneme is read.
     pub echo: f64,
+    /// The part of all letters that give their largest weight to the place that most letters
+    /// at their own place do. 1 if a head looks at places, whatever letters stand there.
+    pub same_place: f64,
+    /// That place, for each of the first letters of a word; none for `<sep>`.
+    pub favourites: [Option<usize>; PLACES],
     /// The part of all rows in which the largest weight is also the largest contribution:
     /// weight times [length](super::inside::Heads::lengths).
     pub same_largest: f64,
@@ -247,14 +256,40 @@ fn add_around(means: &mut [Mean], place: usize, weights: &[f64]) {
     }
 }
 
+/// For the letters at each place of a word, how often the largest weight lies at which other; none is `<sep>`.
+#[derive(Clone, Debug, Default)]
+struct Places(BTreeMap<usize, BTreeMap<Option<usize>, usize>>);
+
+impl Places {
+    fn add(&mut self, query: usize, row: &[f64], prefix: usize) {
+        let key = Some(largest(row)).filter(|key| *key != prefix - 1);
+        *self.0.entry(query).or_default().entry(key).or_default() += 1;
+    }
+
+    /// Which place the letters at this one choose most often, and how many of them do.
+    fn favourite(&self, query: usize) -> Option<(Option<usize>, usize)> {
+        let counts = self.0.get(&query)?.iter();
+        counts.max_by_key(|(_, count)| **count).map(|(key, count)| (*key, *count))
+    }
+
+    /// The part of all letters that choose the favourite of their place.
+    fn same(&self) -> f64 {
+        let favoured = self.0.keys().filter_map(|query| self.favourite(*query));
+        let favoured: usize = favoured.map(|(_, count)| count).sum();
+        let all: usize = self.0.values().flat_map(BTreeMap::values).sum();
+        favoured as f64 / all.max(1) as f64
+    }
+}
+
 /// The measures of one head in the making.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tally {
     reading: Looks,
     writing: Looks,
     alignment: Mean,
     around_letter: [Mean; 2 * REACH + 1],
     echo: Mean,
+    places: Places,
     same_largest: Mean,
     separator_length: Mean,
 }
@@ -272,6 +307,9 @@ impl Tally {
             let looks =
                 if query < letters { &mut self.reading } else { &mut self.writing };
             looks.add(query, row, prefix);
+            if query < letters {
+                self.places.add(query, row, prefix);
+            }
             let contributions: Vec<f64> =
                 row.iter().zip(lengths).map(|(w, length)| w * length).collect();
             let same = largest(row) == largest(&contributions);
@@ -296,6 +334,8 @@ impl Tally {
             alignment: self.alignment.value(),
             around_letter: self.around_letter.map(Mean::value),
             echo: self.echo.value(),
+            same_place: self.places.same(),
+            favourites: std::array::from_fn(|query| self.places.favourite(query)?.0),
             same_largest: self.same_largest.value(),
             separator_length: self.separator_length.value(),
         }
@@ -315,7 +355,7 @@ fn largest(numbers: &[f64]) -> usize {
 pub struct Observer {
     /// `[block][head]`
     tallies: Vec<Vec<Tally>>,
-    by_chance: Mean,
+    around_evenly: [Mean; 2 * REACH + 1],
 }
 
 impl Observer {
@@ -333,8 +373,9 @@ impl Observer {
                 tally.add(weights, lengths, *prefix, writers);
             }
         }
-        for place in 0..writers.map_or(0, <[usize]>::len) {
-            self.by_chance.add(1.0 / (prefix + place) as f64);
+        for (place, &letter) in writers.unwrap_or_default().iter().enumerate() {
+            let even = vec![1.0 / (prefix + place) as f64; prefix - 1];
+            add_around(&mut self.around_evenly, letter, &even);
         }
     }
 
@@ -345,9 +386,10 @@ impl Observer {
         self.tallies.iter().map(of_block).collect()
     }
 
-    /// The alignment score of a head that spreads its weight evenly: the mean of one over the number of open keys.
-    pub fn alignment_by_chance(&self) -> f64 {
-        self.by_chance.value()
+    /// What [`Measures::around_letter`] is of a head that spreads its weight evenly: one over the number of open keys, on
+    /// average over the phonemes that have such a letter.
+    pub fn around_evenly(&self) -> Around {
+        self.around_evenly.map(Mean::value)
     }
 }
 
@@ -461,7 +503,10 @@ mod tests {
         close(echo, (1.0 / 7.0 + 1.0 / 8.0 + 1.0 / 9.0) / 3.0);
         let mut observer = Observer::default();
         observer.add(&inside(|_, _| 0.0), Some(&[0, 2, 3]));
-        close(observer.alignment_by_chance(), alignment);
+        for (evenly, found) in observer.around_evenly().iter().zip(measures.around_letter)
+        {
+            close(*evenly, found);
+        }
     }
 
     #[test]
@@ -543,6 +588,31 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_looks_at_places_is_told_from_one_that_looks_at_letters() {
+        let word = |keys: &[usize]| Inside {
+            prefix: keys.len() + 1,
+            weights: vec![vec![keys
+                .iter()
+                .map(|key| (0..=keys.len()).map(|k| one(k == *key)).collect())
+                .chain([vec![0.0; keys.len() + 1]])
+                .collect()]],
+            lengths: vec![vec![vec![1.0; keys.len() + 1]]],
+        };
+        let measures = |words: &[&[usize]]| {
+            let mut observer = Observer::default();
+            words.iter().for_each(|keys| observer.add(&word(keys), None));
+            observer.measures()[0][0]
+        };
+        // Three words: every first letter looks at the second, every second at <sep>.
+        let by_place = measures(&[&[1, 2], &[1, 3, 0], &[1, 3, 1]]);
+        close(by_place.same_place, 7.0 / 8.0); // the third letters are of two minds
+        assert_eq!(by_place.favourites[..2], [Some(1), None]);
+        assert_eq!(by_place.favourites[PLACES - 1], None); // no word is so long
+        let by_letter = measures(&[&[0, 0], &[1, 1], &[2, 2]]);
+        close(by_letter.same_place, 2.0 / 6.0);
+    }
+
+    #[test]
     fn means_are_over_rows_and_not_over_words() {
         let short = Inside {
             prefix: 2,
@@ -604,7 +674,7 @@ mod tests {
             }
             prop_assert!(measures.alignment <= measures.writing.letters * 4.0 / 3.0 + 1e-12);
             prop_assert!((measures.around_letter[REACH] - measures.alignment).abs() < 1e-12);
-            for share in [measures.alignment, measures.echo, measures.same_largest] {
+            for share in [measures.alignment, measures.echo, measures.same_largest, measures.same_place] {
                 prop_assert!((0.0..=1.0).contains(&share));
             }
             prop_assert!(measures.separator_length > 0.0);
