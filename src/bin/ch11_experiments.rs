@@ -102,6 +102,7 @@ impl<'a> Chapter<'a> {
             Metric::PhonemeErrorRate => "PER (%)",
             Metric::WordErrorRate => "WER (%)",
             Metric::ValidationLoss => "loss",
+            Metric::TrainingLoss => "learned",
             Metric::Gap => "gap",
             Metric::Seconds => "seconds",
             Metric::LargestGradient => "largest",
@@ -328,6 +329,10 @@ fn method(results: &Results, size: Size) -> Result<()> {
     println!("activation       {}", name_of(base.model.activation));
     println!("learning rate    {}", base.training.learning_rate);
     println!("dropout          {}", base.training.dropout);
+    println!("label smoothing  {}", base.training.label_smoothing);
+    println!("warm-up          {} of the steps", base.training.warm_up);
+    println!("weight decay     {}", base.training.optimizer.weight_decay);
+    println!("clip             {}", base.training.clip);
     println!("\nstudy         question  settings  seeds");
     for Study { name, question, settings, trials, .. } in &all {
         let seeds = trials.first().map_or(0, Vec::len);
@@ -569,6 +574,15 @@ fn quality_and_time<'b>(chapter: &'b Chapter) -> Vec<Column<'b>> {
     ]
 }
 
+/// The loss on words that were learned from and on others, and how far they lie apart.
+fn losses<'a>(chapter: &'a Chapter) -> [Column<'a>; 3] {
+    [
+        chapter.mean(Metric::TrainingLoss, 1.0, 3),
+        chapter.number("unseen", 3, |trial| Some(trial.scores?.validation_loss)),
+        chapter.mean(Metric::Gap, 1.0, 3),
+    ]
+}
+
 // ANCHOR: question_30
 fn question_30(heads: &Chapter) -> Result<()> {
     println!("\n== q30_table ==");
@@ -579,7 +593,9 @@ fn question_30(heads: &Chapter) -> Result<()> {
     columns.extend(quality_and_time(heads));
     heads.print(&columns)?;
     println!("\n== q30_verdicts ==");
-    print_verdicts(heads)
+    print_verdicts(heads)?;
+    println!("\n== q30_losses ==");
+    heads.print(&losses(heads))
 }
 // ANCHOR_END: question_30
 
@@ -652,7 +668,9 @@ fn question_32(blocks: &Chapter) -> Result<()> {
     println!("\n== q32_table ==");
     blocks.print(&quality_and_time(blocks))?;
     println!("\n== q32_verdicts ==");
-    print_verdicts(blocks)
+    print_verdicts(blocks)?;
+    println!("\n== q32_losses ==");
+    blocks.print(&losses(blocks))
 }
 // ANCHOR_END: question_32
 
@@ -664,13 +682,24 @@ fn fastest<'a>(chapter: &Chapter<'a>) -> (f64, Vec<&'a Setting>) {
     (highest, settings.filter(|setting| rate(setting) == highest).collect())
 }
 
-/// What means hide: each trial at the highest learning rate.
-fn print_fastest(chapter: &Chapter) -> Result<()> {
+/// The largest norm of the gradient with each seed, after the warm-up and before clipping.
+fn largest_gradients(chapter: &Chapter, setting: &Setting) -> Result<Vec<f64>> {
+    let trials = chapter.findings.trials(&setting.name)?;
+    Ok(trials.iter().map(|trial| trial.stability.largest_gradient).collect())
+}
+
+/// What means hide: a number of each trial at the highest learning rate.
+fn print_fastest(
+    chapter: &Chapter,
+    what: &str,
+    numbers: impl Fn(&Chapter, &Setting) -> Result<Vec<f64>>,
+    digits: usize,
+) -> Result<()> {
     let (rate, settings) = fastest(chapter);
-    println!("PER (%) at a learning rate of {rate}, seed by seed");
+    println!("{what} at a learning rate of {rate}, seed by seed");
     let mut rows = Vec::new();
     for setting in settings {
-        let rates = by_seed(chapter, setting)?;
+        let rates = numbers(chapter, setting)?;
         let knobs = &chapter.findings.study.knobs;
         let names = knobs.iter().zip(setting.name.split('/'));
         let names: Vec<_> = names.filter(|(knob, _)| **knob != "learning rate").collect();
@@ -682,7 +711,7 @@ fn print_fastest(chapter: &Chapter) -> Result<()> {
         let mut row: Vec<String> =
             names.into_iter().map(|(_, name)| name.to_owned()).collect();
         row.extend(rates.iter().map(|rate| match rate.is_finite() {
-            true => format!("{rate:.2}"),
+            true => format!("{rate:.digits$}"),
             false => "diverged".into(),
         }));
         rows.push(row);
@@ -694,12 +723,10 @@ fn print_fastest(chapter: &Chapter) -> Result<()> {
 // ANCHOR: question_33
 fn question_33(rates: &Chapter) -> Result<()> {
     println!("\n== q33_table ==");
-    rates.print(&[
-        rates.mean(Metric::PhonemeErrorRate, 100.0, 2),
-        rates.number("learned", 3, |trial| Some(trial.scores?.training_loss)),
-        rates.number("unseen", 3, |trial| Some(trial.scores?.validation_loss)),
-        rates.mean(Metric::Gap, 1.0, 3),
-    ])?;
+    let mut columns = vec![rates.mean(Metric::PhonemeErrorRate, 100.0, 2)];
+    columns.extend(losses(rates));
+    columns.push(rates.mean(Metric::Seconds, 1.0, 1));
+    rates.print(&columns)?;
     println!("\n== q33_verdicts ==");
     let baseline = rates.baseline()?;
     println!("each less {baseline}, seed by seed: mean and 95 % interval");
@@ -709,7 +736,7 @@ fn question_33(rates: &Chapter) -> Result<()> {
         rates.against("gap", Metric::Gap, 1.0, 3, other),
     ])?;
     println!("\n== q33_seeds ==");
-    print_fastest(rates)
+    print_fastest(rates, "PER (%)", by_seed, 2)
 }
 // ANCHOR_END: question_33
 
@@ -722,7 +749,9 @@ fn question_34(activations: &Chapter) -> Result<()> {
         activations.mean(Metric::Seconds, 1.0, 1),
     ])?;
     println!("\n== q34_seeds ==");
-    print_fastest(activations)?;
+    print_fastest(activations, "PER (%)", by_seed, 2)?;
+    println!("\n== q34_gradients ==");
+    print_fastest(activations, "largest gradient", largest_gradients, 1)?;
     println!("\n== q34_stability ==");
     println!("norm of the gradient after the warm-up, and rise of the training loss");
     activations.print(&[

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use self_attention::data::cmudict::text;
 use self_attention::evaluation::decoding::greedy;
-use self_attention::evaluation::pronouncer::Pronouncer;
+use self_attention::evaluation::metrics::Scores;
+use self_attention::evaluation::pronouncer::{Card, Pronouncer};
 use self_attention::prelude::*;
 use self_attention::visualization::{Arrow, Chart, Diagram, Node};
 
@@ -29,6 +30,10 @@ fn main() -> Result<()> {
     let pronouncer = Pronouncer::load(Path::new(SHIPPED), Device::Cpu)?;
     println!("== ough ==");
     ough(&pronouncer)?;
+    println!("\n== scores ==");
+    if let Some(scores) = Card::read(Path::new(SHIPPED))?.test_scores {
+        print_scores(&scores);
+    }
     println!("\n== parts ==");
     parts(&pronouncer.model)
 }
@@ -42,6 +47,13 @@ fn ough(Pronouncer { model, vocabulary }: &Pronouncer) -> Result<()> {
     Ok(())
 }
 // ANCHOR_END: ough
+
+fn print_scores(scores: &Scores) {
+    let Scores { words, word_error_rate, phoneme_error_rate, .. } = scores;
+    println!("words it never saw  {words:>8}");
+    println!("of these wrong      {:>8.2} %", 100.0 * word_error_rate);
+    println!("phoneme error rate  {:>8.2} %", 100.0 * phoneme_error_rate);
+}
 
 /// How many numbers each part of the model has, and which chapter built it.
 fn parts(model: &Transformer) -> Result<()> {

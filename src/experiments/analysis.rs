@@ -25,7 +25,9 @@ pub enum Metric {
     WordErrorRate,
     /// The mean loss of a target of the validation words.
     ValidationLoss,
-    /// How much that loss is above the one on training words: what was learned by heart only.
+    /// The same of as many training words.
+    TrainingLoss,
+    /// How much the first is above the second: what was learned by heart only.
     Gap,
     /// The seconds that processors worked on the training.
     Seconds,
@@ -38,10 +40,11 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, with the names they have in a claim.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 8] = [
         (Self::PhonemeErrorRate, "PER"),
         (Self::WordErrorRate, "WER"),
         (Self::ValidationLoss, "loss"),
+        (Self::TrainingLoss, "learned"),
         (Self::Gap, "gap"),
         (Self::Seconds, "seconds"),
         (Self::LargestGradient, "gradient"),
@@ -55,6 +58,7 @@ impl Metric {
             Self::PhonemeErrorRate => scores.phoneme_error_rate,
             Self::WordErrorRate => scores.word_error_rate,
             Self::ValidationLoss => scores.validation_loss,
+            Self::TrainingLoss => scores.training_loss,
             Self::Gap => scores.validation_loss - scores.training_loss,
             Self::Seconds => finished.core_seconds,
             Self::LargestGradient => finished.stability.largest_gradient,
