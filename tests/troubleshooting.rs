@@ -5,11 +5,14 @@
 mod common;
 
 use std::fs;
+use std::ops::ControlFlow;
 
 use common::root;
 use self_attention::data::vocabulary::Vocabulary;
 use self_attention::evaluation::pronouncer::{Card, Pronouncer};
 use self_attention::prelude::*;
+use self_attention::training::run::RunConfig;
+use self_attention::training::trainer::Trainer;
 
 /// Expects the message on the page, as a program prints it.
 #[track_caller]
@@ -40,6 +43,33 @@ fn shapes_that_do_not_fit() {
 #[test]
 fn words_that_cannot_be_read() {
     explained(&Vocabulary::new().letters("c4t").unwrap_err().to_string());
+    let shipped = root().join("models/pronouncer.safetensors");
+    let pronouncer = Pronouncer::load(&shipped, Device::Cpu).unwrap();
+    let long = "llanfairpwllgwyngyllgogerychwyrndrobwll";
+    explained(&pronouncer.check(long).unwrap_err().to_string());
+}
+
+#[test]
+fn training_that_cannot_go_on() {
+    let vocabulary = Vocabulary::new();
+    let mut config = RunConfig::quick(&vocabulary);
+    config.model = config.model.with_width(8).with_blocks(1).with_heads(2);
+    config.data.words = Some(60);
+    config.data.validation_words = Some(4);
+    config.training.learning_rate = 1e12;
+    config.training.tokens_per_batch = 128;
+    let examples =
+        config.data.examples(&Dictionary::embedded().unwrap(), &vocabulary).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = |examples| {
+        let RunConfig { model, training, .. } = &config;
+        Trainer::new(model, training.clone(), examples, Device::Cpu, folder.path())
+    };
+    let mut first = trainer(examples.clone()).unwrap();
+    let error = trainer(examples).err().unwrap().to_string();
+    explained(&error.replace(&folder.path().display().to_string(), "runs/pronouncer"));
+    let error = first.run(|_| ControlFlow::Continue(())).unwrap_err().to_string();
+    explained(&error);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use self_attention::prelude::*;
 use tch::kind::{FLOAT_CPU, INT64_CPU};
-use tch::{no_grad, IndexOp};
+use tch::{no_grad, IndexOp, Reduction};
 
 /// What the rows work on.
 pub struct Inputs {
@@ -142,6 +142,7 @@ fn shape() -> Section {
         "x.flatten()" => x.flatten(0, -1);
         "x.T" => x.tr();
         "x.transpose(0, 1)" => x.transpose(0, 1);
+        "x.mT" => x.transpose(-2, -1);
         "x.permute(1, 0)" => x.permute([1, 0]);
         "x.T.contiguous()" => x.tr().contiguous();
         "x.unsqueeze(0)" => x.unsqueeze(0);
@@ -159,14 +160,17 @@ fn pick() -> Section {
         "x[:, 1]" => x.i((.., 1));
         "x[:, 0:2]" => x.i((.., 0..2));
         "x[:, -1]" => x.select(1, -1);
+        "x[:, :-1]" => x.narrow(1, 0, x.size()[1] - 1);
         "x.narrow(1, 1, 2)" => x.narrow(1, 1, 2);
         "x[0, 2].item()" => x.double_value(&[0, 2]);
         "ids[1].item()" => ids.int64_value(&[1]);
         "x.tolist()" => Vec::<Vec<f32>>::try_from(&x)?;
         "w[ids]" => w.index_select(0, &ids);
+        "x.gather(1, ids.unsqueeze(1))" => x.gather(1, &ids.unsqueeze(1), false);
         "torch.cat([x, y])" => Tensor::cat(&[&x, &y], 0);
         "torch.stack([x, y])" => Tensor::stack(&[&x, &y], 0);
         "x.split(2, dim=1)[0]" => x.split(2, 1).swap_remove(0);
+        "x.chunk(3, dim=1)[0]" => x.chunk(3, 1).swap_remove(0);
     }
 }
 
@@ -177,7 +181,9 @@ fn compute() -> Section {
         "q2_compute", Inputs { mut x, y, w, b, ids, store },
         "x + y" => &x + &y;
         "x * y" => &x * &y;
-        "2 * x" => &x * 2;
+        "-x" => -&x;
+        "x / y" => &x / &y;
+        "2 * x" => 2 * &x;
         "x ** 2" => x.square();
         "x @ w.T" => x.matmul(&w.tr());
         "x.sum()" => x.sum(Kind::Float);
@@ -189,9 +195,11 @@ fn compute() -> Section {
         "x.topk(2).values" => x.topk(2, -1, true, true).0;
         "x.exp()" => x.exp();
         "x < 0" => x.lt(0);
+        "x == y" => x.eq_tensor(&y);
         "x.masked_fill(x < 0, 0.0)" => x.masked_fill(&x.lt(0), 0.0);
         "torch.where(x < 0, y, x)" => y.where_self(&x.lt(0), &x);
         "torch.ones(3, 3).tril()" => Tensor::ones([3, 3], FLOAT_CPU).tril(0);
+        "torch.ones(3, 3).triu(1)" => Tensor::ones([3, 3], FLOAT_CPU).triu(1);
         "torch.allclose(x, y)" => x.allclose(&y, 1e-5, 1e-8, false);
         "x.clone().fill_(1.0)" => x.copy().fill_(1.0);
     }
@@ -209,7 +217,9 @@ fn functions() -> Section {
         "F.gelu(x)" => x.gelu("none");
         "F.layer_norm(x, [3])" => x.layer_norm([3], None::<&Tensor>, None::<&Tensor>, 1e-5, false);
         "F.embedding(ids, w)" => Tensor::embedding(&w, &ids, -1, false, false);
+        "F.scaled_dot_product_attention(x, w, w)" => Tensor::scaled_dot_product_attention(&x, &w, &w, None::<&Tensor>, 0.0, false, None::<f64>, false);
         "F.cross_entropy(x, ids)" => x.cross_entropy_for_logits(&ids);
+        "F.cross_entropy(x, ids, label_smoothing=0.1)" => x.cross_entropy_loss(&ids, None::<&Tensor>, Reduction::Mean, -100, 0.1);
         "F.dropout(x, 0.5, training=False)" => x.dropout(0.5, false);
         "F.one_hot(ids, 4)" => ids.one_hot(4);
     }
