@@ -49,7 +49,7 @@ impl RunConfig {
         Self {
             model: TransformerConfig::new(vocabulary.len() as i64),
             data: DataConfig { words: None, validation_words: None, common_times: 10 },
-            training: TrainingConfig::default(),
+            training: TrainingConfig { stress_weight: 0.3, ..TrainingConfig::default() },
         }
     }
 
@@ -63,7 +63,12 @@ impl RunConfig {
                 validation_words: Some(600),
                 common_times: 1,
             },
-            training: TrainingConfig { epochs: 4, dropout: 0.0, ..training },
+            training: TrainingConfig {
+                epochs: 4,
+                dropout: 0.0,
+                stress_weight: 0.0,
+                ..training
+            },
         }
     }
 
