@@ -11,13 +11,15 @@ use assert_cmd::cargo::cargo_bin;
 use self_attention::evaluation::pronouncer::Card;
 
 /// A run of a few seconds: 240 steps, in which checkpoints are written all the time.
-const SMALL: [&str; 19] = [
+const SMALL: [&str; 21] = [
     "--quick",
     "--blocks=1",
     "--width=16",
     "--heads=2",
     "--dropout=0.1",
     "--stress-weight=0.3",
+    "--lowest-rate=0.0005",
+    "--average-epochs=2",
     "--words=1500",
     "--validation-words=40",
     "--epochs=4",

@@ -100,6 +100,7 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
         epochs: 4,
         tokens_per_batch: 20,
         validate_every: Some(2),
+        average_epochs: 2,
         ..TrainingConfig::default()
     };
     let mut straight = trainer(&config, whole.path()).unwrap();
@@ -133,6 +134,62 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
             [&whole, &broken].map(|folder| fs::read(folder.path().join(file)).unwrap());
         assert!(whole == broken, "{file} differs");
     }
+}
+
+#[test]
+fn the_model_of_the_last_epochs_is_the_mean_of_its_parameters_over_their_steps() {
+    let _alone = alone();
+    let [averaged, plain] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = TrainingConfig {
+        epochs: 3,
+        tokens_per_batch: 20,
+        warm_up: 0.3,
+        lowest_rate: 1e-3,
+        ..TrainingConfig::default()
+    };
+    let mut plain = trainer(&config, plain.path()).unwrap();
+    let mut rates = Vec::new();
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut taken = 0.0;
+    let [words, _] = words();
+    let loader = LoaderConfig::new(20).with_seed(config.seed);
+    let loader = Loader::new(words.into(), loader, Device::Cpu).unwrap();
+    for epoch in 0..3 {
+        for batch in loader.epoch(epoch) {
+            rates.push(plain.step(&batch.unwrap()).unwrap().learning_rate);
+            if epoch == 0 {
+                continue;
+            }
+            taken += 1.0;
+            for (name, values) in numbers(&plain) {
+                let sum = sums.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut()
+                    .zip(values)
+                    .for_each(|(sum, value)| *sum += f64::from(value));
+            }
+        }
+    }
+    // It rises from below the lowest rate, falls, and stays there.
+    assert!(rates[0] < 1e-3 && rates[3] > rates[6], "{rates:?}");
+    assert_eq!(rates.last(), Some(&1e-3));
+
+    let config = TrainingConfig { average_epochs: 2, ..config };
+    let mut trainer = trainer(&config, averaged.path()).unwrap();
+    trainer.run(go_on).unwrap();
+    assert_eq!(numbers(&trainer), numbers(&plain)); // the steps are those of a run without
+    let last = trainer.epochs()[2].validation_loss;
+    assert_eq!(
+        trainer.best().unwrap().validation_loss,
+        last,
+        "the last is the best here"
+    );
+    trainer.restore_best().unwrap();
+    for (name, values) in numbers(&trainer) {
+        for (value, sum) in values.iter().zip(&sums[&name]) {
+            assert!((f64::from(*value) - sum / taken).abs() < 1e-6, "{name}");
+        }
+    }
+    assert_eq!(trainer.validation_loss().unwrap(), last); // and it is what was validated
 }
 
 #[test]
@@ -233,6 +290,8 @@ fn settings_that_cannot_train_are_refused() {
     for bad in [
         TrainingConfig { epochs: 0, ..config() },
         TrainingConfig { stress_weight: -0.1, ..config() },
+        TrainingConfig { lowest_rate: 1.0, ..config() },
+        TrainingConfig { average_epochs: 25, ..config() },
         TrainingConfig { learning_rate: f64::NAN, ..config() },
         TrainingConfig { clip: 0.0, ..config() },
         TrainingConfig { warm_up: 1.5, ..config() },

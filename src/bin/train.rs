@@ -115,6 +115,14 @@ struct Settings {
     #[arg(long)]
     stress_weight: Option<f64>,
 
+    /// Below which the learning rate does not fall after the warm-up.
+    #[arg(long)]
+    lowest_rate: Option<f64>,
+
+    /// Over how many of the last epochs the mean of the parameters is taken, which is then the model.
+    #[arg(long)]
+    average_epochs: Option<u64>,
+
     /// The share of each target that is spread over all tokens.
     #[arg(long)]
     label_smoothing: Option<f64>,
@@ -155,6 +163,8 @@ impl Settings {
         set(&mut training.dropout, self.dropout);
         set(&mut training.label_smoothing, self.label_smoothing);
         set(&mut training.stress_weight, self.stress_weight);
+        set(&mut training.lowest_rate, self.lowest_rate);
+        set(&mut training.average_epochs, self.average_epochs);
         training.validate_every = self.validate_every.or(training.validate_every);
         training.patience = self.patience.or(training.patience);
         training.mixed_precision |= self.mixed_precision;

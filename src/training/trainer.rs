@@ -4,6 +4,7 @@
 //! parameters, the optimizer's moments, the record so far, is in its checkpoint; so a run that was killed goes on to
 //! the same numbers. That holds for one machine with one number of threads: another one may add up in another order.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,12 @@ pub struct TrainingConfig {
     /// How much the stress of the vowels counts beside the phonemes; with 0 it is not asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stress_weight: f64,
+    /// Below which the learning rate does not fall after the warm-up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lowest_rate: f64,
+    /// Over how many of the last epochs the mean of the parameters is taken, which is then the model; with 0 there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub average_epochs: u64,
     /// Steps between two validations; there is one at the end of each epoch in any case.
     pub validate_every: Option<u64>,
     /// After how many validations without a lower loss the run stops before its last epoch.
@@ -67,10 +74,9 @@ pub struct TrainingConfig {
 }
 // ANCHOR_END: training_config
 
-/// A setting that is not there is not written down.
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it over so
-fn is_zero(weight: &f64) -> bool {
-    *weight == 0.0
+/// A setting that changes nothing is not written down.
+fn is_zero<T: Default + PartialEq>(setting: &T) -> bool {
+    *setting == T::default()
 }
 
 // ANCHOR: training_defaults
@@ -86,6 +92,8 @@ impl Default for TrainingConfig {
             label_smoothing: 0.05,
             dropout: 0.1,
             stress_weight: 0.0,
+            lowest_rate: 0.0,
+            average_epochs: 0,
             validate_every: None,
             patience: None,
             mixed_precision: false,
@@ -132,6 +140,14 @@ impl TrainingConfig {
             let reason = "must be 0, for none, or a number above it";
             return Err(Error::config("stress_weight", self.stress_weight, reason));
         }
+        if !(0.0..=self.learning_rate).contains(&self.lowest_rate) {
+            let reason = format!("must lie between 0 and {}", self.learning_rate);
+            return Err(Error::config("lowest_rate", self.lowest_rate, reason));
+        }
+        if self.average_epochs > self.epochs {
+            let reason = format!("there are {} epochs", self.epochs);
+            return Err(Error::config("average_epochs", self.average_epochs, reason));
+        }
         Dropout::new(self.dropout, self.seed).map(drop)
     }
 }
@@ -151,6 +167,9 @@ struct State {
     best: Option<ValidationRecord>,
     /// Validations since then.
     validations_since_best: u64,
+    /// Steps whose parameters are in the mean.
+    #[serde(default)]
+    averaged_steps: u64,
     /// The optimizer's steps; fewer than `steps` if some were left out for an overflow.
     optimizer_steps: u64,
     /// The factor on the loss in mixed precision.
@@ -221,6 +240,8 @@ pub struct Trainer {
     stress_head: Option<StressHead>,
     stresses: Stresses,
     store: nn::VarStore,
+    /// The mean of the parameters, under their names; empty where none is taken.
+    means: BTreeMap<String, Tensor>,
     optimizer: AdamW,
     schedule: Schedule,
     training: Loader,
@@ -277,6 +298,7 @@ impl Trainer {
             stresses: Stresses::default(),
             optimizer: AdamW::new(&store, config.optimizer)?,
             store,
+            means: BTreeMap::new(),
             schedule,
             training,
             validation,
@@ -286,6 +308,13 @@ impl Trainer {
             _lock: lock,
             checkpoint_every: Duration::from_secs(30),
         };
+        if trainer.config.average_epochs > 0 {
+            let parameters = trainer.parameters().tensors.into_iter();
+            let zeros = |(name, tensor): (String, Tensor)| {
+                Ok((name, tensor.f_detach()?.f_zeros_like()?))
+            };
+            trainer.means = parameters.map(zeros).collect::<Result<_>>()?;
+        }
         let path = trainer.checkpoint_path();
         if path.try_exists().map_err(Error::io(&path))? {
             trainer.resume()?;
@@ -353,7 +382,7 @@ impl Trainer {
     // ANCHOR: step
     pub fn step(&mut self, batch: &Batch) -> Result<Step> {
         let started = Instant::now();
-        let learning_rate = self.schedule.learning_rate(self.state.steps + 1);
+        let learning_rate = self.learning_rate(self.state.steps + 1);
         let seed = self.config.seed.wrapping_add(self.state.steps);
         tch::manual_seed(seed as i64); // from it an accelerator draws its dropout
         let dropout = Dropout::new(self.config.dropout, seed)?;
@@ -367,11 +396,54 @@ impl Trainer {
             self.check_finite("norm of the gradient", gradient_norm)?;
             self.optimizer.step(learning_rate)?;
         }
+        self.average()?;
         self.add_up(batch, loss, gradient_norm.unwrap_or_default())?;
         self.state.sums.seconds += started.elapsed().as_secs_f64();
         Ok(self.last_step(loss, gradient_norm, learning_rate))
     }
     // ANCHOR_END: step
+
+    /// The learning rate of a step, counted from 1.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let rate = self.schedule.learning_rate(step);
+        match step > self.schedule.warm_up {
+            true => rate.max(self.config.lowest_rate),
+            false => rate,
+        }
+    }
+
+    /// Takes the parameters as they are now into their mean, in the last epochs.
+    // ANCHOR: average
+    fn average(&mut self) -> Result<()> {
+        if self.state.epochs + self.config.average_epochs < self.config.epochs {
+            return Ok(());
+        }
+        let parameters = self.parameters().tensors;
+        self.state.averaged_steps += 1;
+        let share = 1.0 / self.state.averaged_steps as f64; // 1, 1/2, 1/3, …
+        for (mean, now) in self.means.values_mut().zip(parameters.values()) {
+            let _ = no_grad(|| mean.f_lerp_(now, share))?; // mean += share · (now − mean)
+        }
+        Ok(())
+    }
+    // ANCHOR_END: average
+
+    /// Exchanges the parameters and their mean, as soon as there is one.
+    fn exchange(&self) -> Result<()> {
+        if self.state.averaged_steps == 0 {
+            return Ok(());
+        }
+        for (mean, mut now) in
+            self.means.values().zip(self.parameters().tensors.into_values())
+        {
+            let (mut mean, held) = (mean.shallow_clone(), mean.copy());
+            no_grad(|| {
+                mean.f_copy_(&now)?;
+                now.f_copy_(&held)
+            })?;
+        }
+        Ok(())
+    }
 
     /// Counts a step, and adds what it found to the sums of the epoch.
     fn add_up(&mut self, batch: &Batch, loss: f64, gradient_norm: f64) -> Result<()> {
@@ -482,9 +554,17 @@ impl Trainer {
     }
     // ANCHOR_END: validation_loss
 
+    /// Tries the model on the validation words: with the mean of the parameters, if one is taken.
+    fn validate(&mut self) -> Result<f64> {
+        self.exchange()?;
+        let validation_loss = self.validate_now();
+        self.exchange()?;
+        validation_loss
+    }
+
     /// Tries the model on the validation words, writes down how it did, and keeps its parameters if it never did better.
     // ANCHOR: validate
-    fn validate(&mut self) -> Result<f64> {
+    fn validate_now(&mut self) -> Result<f64> {
         let started = Instant::now();
         let validation_loss = self.validation_loss()?;
         self.check_finite("validation loss", validation_loss)?;
@@ -506,12 +586,13 @@ impl Trainer {
     /// Closes an epoch with its record, and starts the next from its first batch.
     fn end_epoch(&mut self) -> Result<EpochRecord> {
         let validation_loss = self.validate()?;
+        let learning_rate = self.learning_rate(self.state.steps);
         let State { epochs, batches, steps, sums, times, .. } = &mut self.state;
         *epochs += 1;
         let record = EpochRecord {
             epoch: *epochs,
             steps: *steps,
-            learning_rate: self.schedule.learning_rate(*steps),
+            learning_rate,
             train_loss: sums.loss / sums.targets,
             validation_loss,
             gradient_norm: sums.gradient_norm / *batches as f64,
@@ -659,7 +740,11 @@ impl Trainer {
             .map(|(name, tensor)| (format!("model.{name}"), tensor));
         let moments =
             self.optimizer.moments().map(|(name, tensor)| (name, tensor.shallow_clone()));
-        parameters.chain(moments).collect()
+        let means = self
+            .means
+            .iter()
+            .map(|(name, tensor)| (format!("mean.{name}"), tensor.shallow_clone()));
+        parameters.chain(moments).chain(means).collect()
     }
 }
 
