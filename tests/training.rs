@@ -100,7 +100,7 @@ fn a_run_that_is_killed_again_and_again_ends_at_the_same_numbers() {
         epochs: 4,
         tokens_per_batch: 20,
         validate_every: Some(2),
-        average_epochs: 2,
+        average: 0.5,
         ..TrainingConfig::default()
     };
     let mut straight = trainer(&config, whole.path()).unwrap();
@@ -144,7 +144,7 @@ fn the_model_of_the_last_epochs_is_the_mean_of_its_parameters_over_their_steps()
         epochs: 3,
         tokens_per_batch: 20,
         warm_up: 0.3,
-        lowest_rate: 1e-3,
+        lowest_rate: 0.5,
         ..TrainingConfig::default()
     };
     let mut plain = trainer(&config, plain.path()).unwrap();
@@ -173,7 +173,7 @@ fn the_model_of_the_last_epochs_is_the_mean_of_its_parameters_over_their_steps()
     assert!(rates[0] < 1e-3 && rates[3] > rates[6], "{rates:?}");
     assert_eq!(rates.last(), Some(&1e-3));
 
-    let config = TrainingConfig { average_epochs: 2, ..config };
+    let config = TrainingConfig { average: 2.0 / 3.0, ..config };
     let mut trainer = trainer(&config, averaged.path()).unwrap();
     trainer.run(go_on).unwrap();
     assert_eq!(numbers(&trainer), numbers(&plain)); // the steps are those of a run without
@@ -290,8 +290,8 @@ fn settings_that_cannot_train_are_refused() {
     for bad in [
         TrainingConfig { epochs: 0, ..config() },
         TrainingConfig { stress_weight: -0.1, ..config() },
-        TrainingConfig { lowest_rate: 1.0, ..config() },
-        TrainingConfig { average_epochs: 25, ..config() },
+        TrainingConfig { lowest_rate: 1.1, ..config() },
+        TrainingConfig { average: -0.1, ..config() },
         TrainingConfig { learning_rate: f64::NAN, ..config() },
         TrainingConfig { clip: 0.0, ..config() },
         TrainingConfig { warm_up: 1.5, ..config() },

@@ -719,9 +719,34 @@ fn question_23() -> Result<()> {
         println!("{epoch:>5} {steps:>6} {train_loss:>9.4} {validation_loss:>11.4}");
     }
     println!("\n{:.0} minutes", card.seconds / 60.0);
+
+    println!("\n== q23_brought ==");
+    let of = |name: &str| Card::read(&models().join("comparison").join(name));
+    brought(&[
+        ("neither", of("plain.safetensors")?),
+        ("the second question", of("stress.safetensors")?),
+        ("and the mean", card),
+    ]);
     Ok(())
 }
 // ANCHOR_END: question_23
+
+/// How models that were trained in different ways do on the validation words.
+fn brought(runs: &[(&str, Card)]) {
+    println!(
+        "                     lowest validation loss  words wrong  phoneme error rate"
+    );
+    for (name, card) in runs {
+        let losses = card.epochs.iter().map(|epoch| epoch.validation_loss);
+        let scores = &card.validation_scores;
+        println!(
+            "{name:20} {:>22.4} {:>10.2} % {:>17.2} %",
+            losses.fold(f64::INFINITY, f64::min),
+            100.0 * scores.word_error_rate,
+            100.0 * scores.phoneme_error_rate,
+        );
+    }
+}
 
 /// How many of the vowels of the training words with each stress are AH or IH.
 fn stresses(dictionary: &Dictionary) {
@@ -745,9 +770,11 @@ fn stresses(dictionary: &Dictionary) {
 }
 
 fn shipped_card() -> Result<Card> {
-    Card::read(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors"),
-    )
+    Card::read(&models().join("pronouncer.safetensors"))
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 fn runs_figure() -> Result<Chart> {

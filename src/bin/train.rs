@@ -115,13 +115,13 @@ struct Settings {
     #[arg(long)]
     stress_weight: Option<f64>,
 
-    /// Below which the learning rate does not fall after the warm-up.
+    /// The share of the highest learning rate below which it does not fall after the warm-up.
     #[arg(long)]
     lowest_rate: Option<f64>,
 
-    /// Over how many of the last epochs the mean of the parameters is taken, which is then the model.
+    /// The share of all steps, at the end, over which the mean of the parameters is taken, which is then the model.
     #[arg(long)]
-    average_epochs: Option<u64>,
+    average: Option<f64>,
 
     /// The share of each target that is spread over all tokens.
     #[arg(long)]
@@ -164,7 +164,7 @@ impl Settings {
         set(&mut training.label_smoothing, self.label_smoothing);
         set(&mut training.stress_weight, self.stress_weight);
         set(&mut training.lowest_rate, self.lowest_rate);
-        set(&mut training.average_epochs, self.average_epochs);
+        set(&mut training.average, self.average);
         training.validate_every = self.validate_every.or(training.validate_every);
         training.patience = self.patience.or(training.patience);
         training.mixed_precision |= self.mixed_precision;

@@ -49,13 +49,18 @@ impl RunConfig {
         Self {
             model: TransformerConfig::new(vocabulary.len() as i64),
             data: DataConfig { words: None, validation_words: None, common_times: 10 },
-            training: TrainingConfig { stress_weight: 0.3, ..TrainingConfig::default() },
+            training: TrainingConfig {
+                stress_weight: 0.3,
+                lowest_rate: 0.25,
+                average: 1.0 / 3.0,
+                ..TrainingConfig::default()
+            },
         }
     }
 
     /// A small model, a tenth of the words, a few epochs: less than a minute.
     pub fn quick(vocabulary: &Vocabulary) -> Self {
-        let RunConfig { model, training, .. } = Self::new(vocabulary);
+        let RunConfig { model, .. } = Self::new(vocabulary);
         Self {
             model: model.with_blocks(2).with_width(64),
             data: DataConfig {
@@ -66,13 +71,12 @@ impl RunConfig {
             training: TrainingConfig {
                 epochs: 4,
                 dropout: 0.0,
-                stress_weight: 0.0,
-                ..training
+                ..TrainingConfig::default()
             },
         }
     }
 
-    /// Reads the settings of a run. None may be missing, so that a file says all there is to say.
+    /// Reads the settings of a run. None may be missing but those that are 0, so that a file says all there is to say.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::File`] that names the setting that is missing, unknown or wrong.

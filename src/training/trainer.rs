@@ -57,12 +57,13 @@ pub struct TrainingConfig {
     /// How much the stress of the vowels counts beside the phonemes; with 0 it is not asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stress_weight: f64,
-    /// Below which the learning rate does not fall after the warm-up.
+    /// The share of the highest learning rate below which it does not fall after the warm-up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lowest_rate: f64,
-    /// Over how many of the last epochs the mean of the parameters is taken, which is then the model; with 0 there is none.
+    /// The share of all steps, at the end, over which the mean of the parameters is taken, which is then the model; with 0
+    /// there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub average_epochs: u64,
+    pub average: f64,
     /// Steps between two validations; there is one at the end of each epoch in any case.
     pub validate_every: Option<u64>,
     /// After how many validations without a lower loss the run stops before its last epoch.
@@ -93,7 +94,7 @@ impl Default for TrainingConfig {
             dropout: 0.1,
             stress_weight: 0.0,
             lowest_rate: 0.0,
-            average_epochs: 0,
+            average: 0.0,
             validate_every: None,
             patience: None,
             mixed_precision: false,
@@ -129,6 +130,8 @@ impl TrainingConfig {
         for (setting, share, shares) in [
             ("warm_up", self.warm_up, 0.0..=1.0),
             ("label_smoothing", self.label_smoothing, 0.0..=0.99),
+            ("lowest_rate", self.lowest_rate, 0.0..=1.0),
+            ("average", self.average, 0.0..=1.0),
         ] {
             if !shares.contains(&share) {
                 let [least, most] = [shares.start(), shares.end()];
@@ -139,14 +142,6 @@ impl TrainingConfig {
         if !(self.stress_weight.is_finite() && self.stress_weight >= 0.0) {
             let reason = "must be 0, for none, or a number above it";
             return Err(Error::config("stress_weight", self.stress_weight, reason));
-        }
-        if !(0.0..=self.learning_rate).contains(&self.lowest_rate) {
-            let reason = format!("must lie between 0 and {}", self.learning_rate);
-            return Err(Error::config("lowest_rate", self.lowest_rate, reason));
-        }
-        if self.average_epochs > self.epochs {
-            let reason = format!("there are {} epochs", self.epochs);
-            return Err(Error::config("average_epochs", self.average_epochs, reason));
         }
         Dropout::new(self.dropout, self.seed).map(drop)
     }
@@ -308,7 +303,7 @@ impl Trainer {
             _lock: lock,
             checkpoint_every: Duration::from_secs(30),
         };
-        if trainer.config.average_epochs > 0 {
+        if trainer.config.average > 0.0 {
             let parameters = trainer.parameters().tensors.into_iter();
             let zeros = |(name, tensor): (String, Tensor)| {
                 Ok((name, tensor.f_detach()?.f_zeros_like()?))
@@ -407,15 +402,17 @@ impl Trainer {
     fn learning_rate(&self, step: u64) -> f64 {
         let rate = self.schedule.learning_rate(step);
         match step > self.schedule.warm_up {
-            true => rate.max(self.config.lowest_rate),
+            true => rate.max(self.config.lowest_rate * self.schedule.peak),
             false => rate,
         }
     }
 
-    /// Takes the parameters as they are now into their mean, in the last epochs.
+    /// Takes the parameters as they are after a step into their mean, in the last part of the run.
     // ANCHOR: average
     fn average(&mut self) -> Result<()> {
-        if self.state.epochs + self.config.average_epochs < self.config.epochs {
+        let total = self.schedule.total as f64;
+        let averaged = (self.config.average * total).round() as u64; // steps
+        if self.state.steps + averaged < self.schedule.total {
             return Ok(());
         }
         let parameters = self.parameters().tensors;
