@@ -275,10 +275,12 @@ impl Transformer {
     /// As [`Transformer::forward`].
     // ANCHOR: embed
     pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
-        match self.config.separator {
-            None => self.embed_from(0, tokens),
-            Some(separator) => self.embed_apart(separator, tokens),
+        if self.config.separator.is_none() {
+            return self.embed_from(0, tokens);
         }
+        let places = self.places(tokens)?; // [B, T]
+        let positions = Tensor::f_embedding(&self.positions, &places, -1, false, false)?;
+        Ok(self.vectors(tokens)?.f_add(&positions)?) // [B, T, E]
     }
     // ANCHOR_END: embed
 
@@ -297,31 +299,37 @@ impl Transformer {
     }
     // ANCHOR_END: embed_from
 
-    /// [`Transformer::embed`] for tokens that are counted anew after the separator: what is given has the lower half of
-    /// the position vectors, of which the separator has the last, and what is written has the upper half. Padding that
-    /// lies beyond has the last of all.
-    // ANCHOR: embed_apart
-    fn embed_apart(&self, separator: i64, tokens: &Tensor) -> Result<Tensor> {
-        let half = self.config.max_positions / 2;
-        let length = self.length(tokens, self.config.max_positions)?;
+    /// Where tokens stand: 0, 1, 2 and so on. With a [separator](TransformerConfig::separator), what is given has the lower
+    /// half of the position vectors, of which the separator has the last, and what is written has the upper half. Padding
+    /// that lies beyond has the last of all.
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`; result: `[B, T]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`]; [`Error::Shape`] if more is given than the lower half has room for.
+    // ANCHOR: places
+    pub fn places(&self, tokens: &Tensor) -> Result<Tensor> {
+        let limit = self.config.max_positions;
+        let length = self.length(tokens, limit)?;
+        let places = Tensor::f_arange(length, (Kind::Int64, tokens.device()))?; // [T]
+        let Some(separator) = self.config.separator else {
+            return Ok(places.f_expand(tokens.size(), false)?); // [B, T]
+        };
         let is_separator = tokens.f_eq(separator)?.f_to_kind(Kind::Int64)?; // [B, T]
         let at = is_separator.f_argmax(1, true)?; // [B, 1]
-        if at.f_max()?.f_int64_value(&[])? >= half {
+        if at.f_max()?.f_int64_value(&[])? >= limit / 2 {
             return Err(Error::Shape {
                 what: "model: tokens",
-                expected: format!("at most {} before the separator", half - 1),
+                expected: format!("at most {} before the separator", limit / 2 - 1),
                 found: tokens.size(),
             });
         }
-        let places = Tensor::f_arange(length, (Kind::Int64, tokens.device()))?; // [T]
-        let is_behind = is_separator.f_cumsum(1, Kind::Int64)?.f_clamp_max(1)?; // [B, T]: 0, or 1 from there on
-        let further = is_behind.f_mul(&at.f_neg()?.f_add_scalar(half - 1)?)?; // [B, T]
-        let places =
-            places.f_add(&further)?.f_clamp_max(self.config.max_positions - 1)?;
-        let positions = Tensor::f_embedding(&self.positions, &places, -1, false, false)?;
-        Ok(self.vectors(tokens)?.f_add(&positions)?) // [B, T, E]
+        let is_behind = is_separator.f_cumsum(1, Kind::Int64)?.f_clamp_max(1)?; // 0, then 1
+        let further = is_behind.f_mul(&at.f_neg()?.f_add_scalar(limit / 2 - 1)?)?; // [B, T]
+        Ok(places.f_add(&further)?.f_clamp_max(limit - 1)?)
     }
-    // ANCHOR_END: embed_apart
+    // ANCHOR_END: places
 
     /// The vectors of tokens, `[B, T, E]`, before their positions are added.
     // ANCHOR: vectors
