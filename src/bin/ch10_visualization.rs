@@ -456,29 +456,24 @@ impl Book {
 
     /// The heads whose letters choose by their place, and what they choose.
     fn by_place(&self) -> Result<()> {
-        println!("                  letters that look where     the letter at place");
         let places: Vec<String> =
-            (1..=PLACES).map(|place| format!("{place:>4}")).collect();
-        println!("                  most at their place do    {}", places.concat());
+            (1..=PLACES).map(|place| format!("{place:>2}")).collect();
+        println!("head  the letter at place");
+        println!("      {}    do so", places.concat());
         let mut order = self.heads();
         let same = |head: &Head| self.record.of(*head).map_or(0.0, |m| m.same_place);
         order.sort_by(|a, b| same(b).total_cmp(&same(a)));
         let (first, others) = order.split_at(5.min(order.len()));
         for head in first {
             let favourites = self.measures(*head)?.favourites.map(|key| match key {
-                Some(key) => format!("{:>4}", key + 1),
-                None => "   –".to_owned(),
+                Some(key) => format!("{:>2}", key + 1),
+                None => " –".to_owned(),
             });
-            println!(
-                "{:<16} {:>23}    {}",
-                head.to_string(),
-                percent(same(head)),
-                favourites.concat()
-            );
+            let name = format!("{}.{}", head.block + 1, head.head + 1);
+            println!("{name:<5} {} {:>8}", favourites.concat(), percent(same(head)));
         }
         let most = others.first().map_or(0.0, same);
-        println!("the others, at most {:>20}", percent(most));
-        println!("\nbelow each place the one it looks at most often; – is <sep>");
+        println!("the others, at most    {:>8}", percent(most));
         Ok(())
     }
 
