@@ -279,7 +279,7 @@ fn three_heads_look_at_places_and_hand_on_three_letters_in_a_row() {
     let mut most: Vec<Head> = heads[..2].iter().map(|removed| removed.head).collect();
     most.sort_by_key(|head| head.head);
     assert_eq!(most, [Head { block: 0, head: 0 }, Head { block: 0, head: 1 }]);
-    // The idea came from four words and two more; in these the best head is wrong about silent letters.
+    // In two words beside the four, the head with the best alignment looks at silent letters.
     let text = output("q29_night");
     for look in ["N   [k]night", "T   nig[h]t", "T   kni[g]ht"] {
         assert!(text.contains(look), "{text}");
