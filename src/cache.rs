@@ -60,13 +60,21 @@ pub struct Cache {
     batch: i64,
     /// `S`: how many positions of each have been read.
     positions: i64,
+    /// Where the next token will stand.
+    next: i64,
 }
 // ANCHOR_END: cache
 
 impl Cache {
-    /// How many positions of each sequence have been read: where the next token will stand.
+    /// How many positions of each sequence have been read.
     pub fn positions(&self) -> i64 {
         self.positions
+    }
+
+    /// Where the next token will stand: after those that have been read, unless it is counted
+    /// [anew](self_attention::model::TransformerConfig::separator).
+    pub fn next(&self) -> i64 {
+        self.next
     }
 
     /// Goes on with some of the sequences only, in this order. One may come more than once, to be continued in several
@@ -162,7 +170,7 @@ impl Transformer {
     pub fn start(&self, prompts: &Tensor) -> Result<(Cache, Tensor)> {
         let blocks = self.blocks.iter().map(|_| KeysValues::default()).collect();
         let batch = prompts.size().first().copied().unwrap_or(0);
-        let mut cache = Cache { blocks, batch, positions: 0 };
+        let mut cache = Cache { blocks, batch, positions: 0, next: 0 };
         let logits = self.read(&mut cache, prompts)?; // [B, V]
         Ok((cache, logits))
     }
@@ -192,10 +200,17 @@ impl Transformer {
     /// Passes new tokens, `[B, T]`, through the stack, and predicts the one after the last, `[B, V]`.
     // ANCHOR: read
     fn read(&self, cache: &mut Cache, tokens: &Tensor) -> Result<Tensor> {
-        let mut x = self.embed_from(cache.positions, tokens)?; // [B, T, E]
+        let mut x = match cache.positions {
+            0 => self.embed(tokens)?, // [B, T, E]
+            _ => self.embed_from(cache.next, tokens)?,
+        };
         for (block, read) in self.blocks.iter().zip(&mut cache.blocks) {
             x = block.forward_cached(&x, read)?.context; // [B, T, E]
         }
+        cache.next = match self.config.separator {
+            Some(_) if cache.positions == 0 => self.config.max_positions / 2,
+            _ => cache.next + tokens.size()[1],
+        };
         cache.positions += tokens.size()[1];
         self.logits(&x.f_select(1, -1)?) // [B, V]
     }
@@ -206,14 +221,20 @@ impl Transformer {
 mod tests {
     use super::*;
     use self_attention::block::NormPlacement;
+    use self_attention::data::vocabulary::SEP;
     use self_attention::mask::Mask;
     use self_attention::model::{Positions, TransformerConfig};
     use tch::{nn, Device, Kind};
 
-    fn model(norm: NormPlacement, positions: Positions) -> Transformer {
+    fn model(
+        norm: NormPlacement,
+        positions: Positions,
+        separator: Option<i64>,
+    ) -> Transformer {
         tch::manual_seed(7);
         let store = nn::VarStore::new(Device::Cpu);
-        let config = TransformerConfig { norm, positions, ..TransformerConfig::new(69) };
+        let config = TransformerConfig::new(69);
+        let config = TransformerConfig { norm, positions, separator, ..config };
         let model = config.with_width(32).with_blocks(3).init(&store.root()).unwrap();
         // At the start of training the position vectors are small. Here nothing shall be hidden by that.
         if let Positions::Learned = positions {
@@ -238,7 +259,10 @@ mod tests {
     fn for_each_kind(check: impl Fn(&Transformer, &str)) {
         for norm in [NormPlacement::Pre, NormPlacement::Post] {
             for positions in [Positions::Learned, Positions::Sinusoidal] {
-                check(&model(norm, positions), &format!("{norm:?}, {positions:?}"));
+                for separator in [None, Some(SEP)] {
+                    let kind = format!("{norm:?}, {positions:?}, {separator:?}");
+                    check(&model(norm, positions, separator), &kind);
+                }
             }
         }
     }
@@ -248,16 +272,18 @@ mod tests {
         for_each_kind(|model, kind| {
             for (batch, prefix) in [(1, 2), (3, 6), (2, 31)] {
                 let random = |length| {
-                    Tensor::randint(69, [batch, length], (Kind::Int64, Device::Cpu))
+                    let integers = (Kind::Int64, Device::Cpu);
+                    Tensor::randint_low(2, 69, [batch, length], integers)
                 };
                 let mut tokens = random(prefix);
+                let _ = tokens.select(1, -1).fill_(SEP);
                 let (mut cache, mut logits) = model.start(&tokens).unwrap();
                 loop {
                     let apart = difference(&logits, &full(model, &tokens, prefix));
                     let position = tokens.size()[1];
                     assert!(apart < 1e-5, "{kind}, position {position}: {apart:e}");
                     assert_eq!(cache.positions(), position);
-                    if position == model.config.max_positions {
+                    if cache.next() == model.config.max_positions {
                         break;
                     }
                     let next = random(1);
@@ -287,7 +313,7 @@ mod tests {
 
     #[test]
     fn sequences_can_leave_change_places_and_be_continued_in_several_ways() {
-        let model = model(NormPlacement::Pre, Positions::Learned);
+        let model = model(NormPlacement::Pre, Positions::Learned, None);
         let prompts = Tensor::from_slice2(&[[4i64, 5, 1], [6, 7, 1], [8, 9, 1]]);
         let (mut cache, _) = model.start(&prompts).unwrap();
         cache.select(&[2, 0, 2]).unwrap();

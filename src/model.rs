@@ -49,6 +49,10 @@ pub struct TransformerConfig {
     pub norm: NormPlacement,
     /// How the model knows where a token stands.
     pub positions: Positions,
+    /// The token that parts what is given from what is written. What follows it is counted anew, with position vectors of
+    /// its own; if there is none, all is counted through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<i64>,
 }
 // ANCHOR_END: transformer_config
 
@@ -65,6 +69,7 @@ impl TransformerConfig {
             activation: Activation::Gelu,
             norm: NormPlacement::Pre,
             positions: Positions::Learned,
+            separator: None,
         }
     }
 
@@ -81,6 +86,11 @@ impl TransformerConfig {
     /// Sets the number of heads.
     pub fn with_heads(self, heads: i64) -> Self {
         Self { heads, ..self }
+    }
+
+    /// Counts anew after this token.
+    pub fn with_separator(self, separator: i64) -> Self {
+        Self { separator: Some(separator), ..self }
     }
 
     /// Makes the model, its parameters under `path`.
@@ -265,11 +275,16 @@ impl Transformer {
     /// As [`Transformer::forward`].
     // ANCHOR: embed
     pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.embed_from(0, tokens)
+        if self.config.separator.is_none() {
+            return self.embed_from(0, tokens);
+        }
+        let places = self.places(tokens)?; // [B, T]
+        let positions = Tensor::f_embedding(&self.positions, &places, -1, false, false)?;
+        Ok(self.vectors(tokens)?.f_add(&positions)?) // [B, T, E]
     }
     // ANCHOR_END: embed
 
-    /// [`Transformer::embed`] for tokens of which the first stands at position `first`.
+    /// [`Transformer::embed`] for tokens of which the first stands at position `first`, and the others after it.
     ///
     /// # Shapes
     /// `tokens`: `[B, T]`; result: `[B, T, E]`.
@@ -278,29 +293,68 @@ impl Transformer {
     /// As [`Transformer::forward`].
     // ANCHOR: embed_from
     pub fn embed_from(&self, first: i64, tokens: &Tensor) -> Result<Tensor> {
-        let limit = self.config.max_positions - first;
-        let length = match tokens.size()[..] {
-            [_, length] if length <= limit => length,
-            _ => {
-                let expected = format!("[B, T] with T at most {limit}");
-                return Err(Error::Shape {
-                    what: "model: tokens",
-                    expected,
-                    found: tokens.size(),
-                });
-            }
+        let length = self.length(tokens, self.config.max_positions - first)?;
+        let positions = self.positions.f_narrow(0, first, length)?; // [T, E]
+        Ok(self.vectors(tokens)?.f_add(&positions)?) // [B, T, E]
+    }
+    // ANCHOR_END: embed_from
+
+    /// Where tokens stand: 0, 1, 2 and so on. With a [separator](TransformerConfig::separator), what is given has the lower
+    /// half of the position vectors, of which the separator has the last, and what is written has the upper half. Padding
+    /// that lies beyond has the last of all.
+    ///
+    /// # Shapes
+    /// `tokens`: `[B, T]`; result: `[B, T]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`]; [`Error::Shape`] if more is given than the lower half has room for.
+    // ANCHOR: places
+    pub fn places(&self, tokens: &Tensor) -> Result<Tensor> {
+        let limit = self.config.max_positions;
+        let length = self.length(tokens, limit)?;
+        let places = Tensor::f_arange(length, (Kind::Int64, tokens.device()))?; // [T]
+        let Some(separator) = self.config.separator else {
+            return Ok(places.f_expand(tokens.size(), false)?); // [B, T]
         };
-        let table = &self.embedding; // [V, E]
-        let tokens = Tensor::f_embedding(table, tokens, -1, false, false)?; // [B, T, E]
+        let is_separator = tokens.f_eq(separator)?.f_to_kind(Kind::Int64)?; // [B, T]
+        let at = is_separator.f_argmax(1, true)?; // [B, 1]
+        if at.f_max()?.f_int64_value(&[])? >= limit / 2 {
+            return Err(Error::Shape {
+                what: "model: tokens",
+                expected: format!("at most {} before the separator", limit / 2 - 1),
+                found: tokens.size(),
+            });
+        }
+        let is_behind = is_separator.f_cumsum(1, Kind::Int64)?.f_clamp_max(1)?; // 0, then 1
+        let further = is_behind.f_mul(&at.f_neg()?.f_add_scalar(limit / 2 - 1)?)?; // [B, T]
+        Ok(places.f_add(&further)?.f_clamp_max(limit - 1)?)
+    }
+    // ANCHOR_END: places
+
+    /// The vectors of tokens, `[B, T, E]`, before their positions are added.
+    // ANCHOR: vectors
+    fn vectors(&self, tokens: &Tensor) -> Result<Tensor> {
+        let vectors = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?;
         let scale = match self.config.positions {
             Positions::Learned => 1.0,
             // Sines are of size 1; the paper makes the tokens as large by √E.
             Positions::Sinusoidal => (self.config.width as f64).sqrt(),
         };
-        let positions = self.positions.f_narrow(0, first, length)?; // [T, E]
-        Ok(tokens.f_mul_scalar(scale)?.f_add(&positions)?) // [B, T, E]
+        Ok(vectors.f_mul_scalar(scale)?)
     }
-    // ANCHOR_END: embed_from
+    // ANCHOR_END: vectors
+
+    /// `T`, if the tokens are `[B, T]` and not more than there are positions for.
+    fn length(&self, tokens: &Tensor, limit: i64) -> Result<i64> {
+        match tokens.size()[..] {
+            [_, length] if length <= limit => Ok(length),
+            _ => Err(Error::Shape {
+                what: "model: tokens",
+                expected: format!("[B, T] with T at most {limit}"),
+                found: tokens.size(),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -293,8 +293,13 @@ class Cached:
 
     def read(self, tokens, cache, first):
         """Passes new tokens, `[B, T]`, through the stack, and predicts the one after the last, `[B, V]`."""
-        place = torch.arange(first, first + tokens.shape[1])
-        x = self.model.embedding(tokens) + self.model.positions(place)  # [B, T, E]
+        if first == 0:
+            places = self.model.places(tokens)
+            self.next = int(places.max()) + 1  # where the next token will stand
+        else:
+            places = torch.arange(self.next, self.next + tokens.shape[1])
+            self.next += tokens.shape[1]
+        x = self.model.embedding(tokens) + self.model.positions(places)  # [B, T, E]
         for layer, kept in zip(self.layers, cache):
             attention = layer.self_attn
             projected = F.linear(layer.norm1(x), attention.in_proj_weight, attention.in_proj_bias)

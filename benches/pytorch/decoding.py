@@ -33,7 +33,7 @@ def load(weights):
     config = card["model"]
     assert (config["activation"], config["positions"]) == ("gelu", "learned"), config
     sizes = (config[name] for name in ("vocabulary", "max_positions", "width", "heads", "hidden", "blocks"))
-    model = Transformer(*sizes, norm_first=config["norm"] == "pre")
+    model = Transformer(*sizes, norm_first=config["norm"] == "pre", separator=config.get("separator"))
     names = {"embedding": "embedding.weight", "positions": "positions.weight"}
     tensors = load_file(weights).items()
     model.load_state_dict({names.get(name, f"stack.{name}"): tensor.float() for name, tensor in tensors})

@@ -317,6 +317,10 @@ export class Pronouncer {
     this.unembed = new Linear(this.embedding, null, width, tokens); // the embedding once more
     tensors.end();
     [this.sep, this.eos] = ["<sep>", "<eos>"].map((symbol) => this.symbols.indexOf(symbol));
+    this.countsAnew = config.separator !== undefined;
+    if (this.countsAnew && config.separator !== this.sep) {
+      throw new Refusal(`separator = ${config.separator}: this page knows ${this.sep}`);
+    }
     this.phonemes = this.symbols.flatMap((symbol, id) => (/^[A-Z]+$/.test(symbol) ? [id] : []));
     this.x = numbers(positions, width);
     this.logits = numbers(tokens);
@@ -355,13 +359,16 @@ export class Pronouncer {
     ids.push(this.sep);
     const { max_positions: limit, blocks, heads } = this.config;
     const prefix = ids.length;
+    // What is written is counted anew, from the middle of the positions (src/model.rs).
+    const shift = this.countsAnew ? Math.floor(limit / 2) - prefix : 0;
+    const place = (index) => (index < prefix - 1 ? index : index + shift);
     // [blocks][H][T][S], cut to size when the length is known.
     const weights = Array.from({ length: blocks }, () =>
       Array.from({ length: heads }, () => Array.from({ length: limit }, () => new Float32Array(limit))),
     );
     const allLogits = [];
     let logProbability = 0;
-    await this.read(ids, 0, weights, pause);
+    await this.read(ids, 0, place, weights, pause);
     let writable = this.phonemes; // not the end at once: a pronunciation has a phoneme
     for (;;) {
       allLogits.push(this.logits.slice());
@@ -370,8 +377,8 @@ export class Pronouncer {
       logProbability += next;
       if (token === this.eos) break;
       ids.push(token);
-      await this.read([token], ids.length - 1, weights, pause);
-      if (ids.length === limit) break; // cut off, for no position is left
+      await this.read([token], ids.length - 1, place, weights, pause);
+      if (place(ids.length) === limit) break; // cut off, for no position is left
     }
     const tokens = ids.map((id) => this.symbols[id]);
     const cut = (head) => head.slice(0, ids.length).map((row) => row.slice(0, ids.length));
@@ -387,13 +394,14 @@ export class Pronouncer {
     };
   }
 
-  /// Reads new tokens, the first of them at position `first`, and leaves in `logits` what may come after the last.
-  async read(ids, first, weights, pause) {
+  /// Reads new tokens, the first of them number `first`, and leaves in `logits` what may come after the last. `place`
+  /// says which position vector belongs to a number.
+  async read(ids, first, place, weights, pause) {
     const { embedding, positions, scale, x } = this;
     const { width } = this.config;
     ids.forEach((id, t) => {
       for (let e = 0; e < width; e++) {
-        x[t * width + e] = embedding[id * width + e] * scale + positions[(first + t) * width + e];
+        x[t * width + e] = embedding[id * width + e] * scale + positions[place(first + t) * width + e];
       }
     });
     for (const [index, block] of this.blocks.entries()) {

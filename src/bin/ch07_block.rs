@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use self_attention::data::vocabulary::Vocabulary;
+use self_attention::data::vocabulary::{Vocabulary, SEP};
 use self_attention::prelude::*;
 use self_attention::training::checkpoint::Checkpoint;
 use self_attention::visualization::table::matrix;
@@ -190,6 +190,26 @@ fn question_19() -> Result<()> {
     let numbers = ["0", "1", "2", "3", "4", "5", "6", "7"];
     let table = sinusoids(9, 8, Device::Cpu)?; // [T = 9, E = 8]
     println!("{}", matrix(&names, &numbers, &table, 4)?);
+
+    println!("\n== q19_places ==");
+    let store = nn::VarStore::new(Device::Cpu);
+    let config = TransformerConfig::new(69).with_width(8).with_blocks(1);
+    let model = config.with_separator(SEP).init(&store.root())?;
+    let vocabulary = Vocabulary::new();
+    for (word, phonemes) in [("go", vec!["G", "OW"]), ("through", vec!["TH", "R", "UW"])]
+    {
+        let phonemes: Vec<Phoneme> =
+            phonemes.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+        let tokens = Example::new(&vocabulary, word, &phonemes)?.tokens;
+        let read = &tokens[..tokens.len() - 1]; // <eos> is only ever a target
+        let places = model.places(&Tensor::from_slice(read).unsqueeze(0))?;
+        let places = Vec::<i64>::try_from(places.get(0))?;
+        let stand = |(token, place): (&i64, i64)| {
+            Ok(format!("{} {place}", vocabulary.symbol(*token)?))
+        };
+        let stand = read.iter().zip(places).map(stand);
+        println!("{}", stand.collect::<Result<Vec<_>>>()?.join("  "));
+    }
 
     println!("\n== q19_parameters ==");
     parameters(&Checkpoint::read(Path::new(SHIPPED))?)?;

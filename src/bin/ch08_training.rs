@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use self_attention::data::vocabulary::PAD;
 use self_attention::data::{examples, examples_of};
+use self_attention::evaluation::metrics::Scores;
 use self_attention::evaluation::pronouncer::Card;
 use self_attention::prelude::*;
 use self_attention::training::checkpoint::Checkpoint;
@@ -716,14 +717,35 @@ fn question_23() -> Result<()> {
         println!("{epoch:>5} {steps:>6} {train_loss:>9.4} {validation_loss:>11.4}");
     }
     println!("\n{:.0} minutes", card.seconds / 60.0);
+
+    println!("\n== q23_anew ==");
+    let through = Card::read(&models().join("comparison/counted_through.safetensors"))?;
+    println!("what is written is counted   through      anew");
+    for (before, now) in through.epochs.iter().zip(&card.epochs) {
+        if [1, 2, 6, 12, 18, 24].contains(&now.epoch) {
+            let [before, anew] = [before, now].map(|epoch| epoch.validation_loss);
+            let epoch = format!("validation loss, epoch {}", now.epoch);
+            println!("{epoch:26} {before:>9.4} {anew:>9.4}");
+        }
+    }
+    let [before, now] = [&through, &card].map(|card| &card.validation_scores);
+    for (name, rate) in [
+        ("words wrong", (|scores| scores.word_error_rate) as fn(&Scores) -> f64),
+        ("phoneme error rate", |scores| scores.phoneme_error_rate),
+    ] {
+        let [before, now] = [before, now].map(|scores| 100.0 * rate(scores));
+        println!("{name:26} {before:>7.2} % {now:>7.2} %");
+    }
     Ok(())
 }
 // ANCHOR_END: question_23
 
 fn shipped_card() -> Result<Card> {
-    Card::read(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pronouncer.safetensors"),
-    )
+    Card::read(&models().join("pronouncer.safetensors"))
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 fn runs_figure() -> Result<Chart> {

@@ -214,7 +214,12 @@ fn spelled_out(pronouncer: &Pronouncer, word: &str, text: &str) -> Result<Vec<Ph
     let phonemes: Vec<Phoneme> =
         text.split_whitespace().map(str::parse).collect::<Result<_>>()?;
     let letters = pronouncer.vocabulary.letters(word)?.len();
-    let room = pronouncer.model.config.max_positions as usize - letters - 1;
+    let config = &pronouncer.model.config;
+    let positions = config.max_positions as usize;
+    let room = match config.separator {
+        Some(_) => positions / 2,
+        None => positions - letters - 1,
+    };
     if phonemes.is_empty() || phonemes.len() > room {
         let problem = format!(
             "{} phonemes, and with {letters} letters there is room for 1 to {room}; give as many, \

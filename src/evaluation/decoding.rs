@@ -324,7 +324,7 @@ impl<'a> Writing<'a> {
     /// left.
     // ANCHOR: go_on
     fn go_on(&mut self, ways: &[Way]) -> Result<Vec<Draft>> {
-        let is_last = self.cache.positions() + 1 >= self.model.config.max_positions;
+        let is_last = self.cache.next() + 1 >= self.model.config.max_positions;
         let (mut rows, mut tokens) = (Vec::new(), Vec::new());
         let (mut drafts, mut finished) = (Vec::new(), Vec::new());
         for &Way { word, row, token, log_probability } in ways {

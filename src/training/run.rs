@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use self_attention::data::batch::Example;
 use self_attention::data::cmudict::{Dictionary, Entry};
 use self_attention::data::split::Split;
-use self_attention::data::vocabulary::Vocabulary;
+use self_attention::data::vocabulary::{Vocabulary, SEP};
 use self_attention::data::{common_examples, evenly, examples_of};
 use self_attention::error::{Error, Result};
 use self_attention::files::write_whole;
@@ -47,7 +47,7 @@ impl RunConfig {
     /// The run that made the model in `models/`: more than an hour on two cores.
     pub fn new(vocabulary: &Vocabulary) -> Self {
         Self {
-            model: TransformerConfig::new(vocabulary.len() as i64),
+            model: TransformerConfig::new(vocabulary.len() as i64).with_separator(SEP),
             data: DataConfig { words: None, validation_words: None, common_times: 10 },
             training: TrainingConfig::default(),
         }
@@ -55,7 +55,8 @@ impl RunConfig {
 
     /// A small model, a tenth of the words, a few epochs: less than a minute.
     pub fn quick(vocabulary: &Vocabulary) -> Self {
-        let RunConfig { model, training, .. } = Self::new(vocabulary);
+        let RunConfig { training, .. } = Self::new(vocabulary);
+        let model = TransformerConfig::new(vocabulary.len() as i64);
         Self {
             model: model.with_blocks(2).with_width(64),
             data: DataConfig {

@@ -87,8 +87,12 @@ fn a_whole_model_is_that_of_pytorch() {
     }
     for (norm, placement) in [("pre", NormPlacement::Pre), ("post", NormPlacement::Post)]
     {
+        let case = format!("{norm}/counted anew");
+        let mut model = self::model(&fixture, placement, Positions::Learned, Kind::Float);
+        model.config.separator = Some(1);
+        assert_close(&case, &logits(&model), fixture.get(&case));
         let case = format!("{norm}/sinusoidal");
-        let model = model(&fixture, placement, Positions::Sinusoidal, Kind::Float);
+        let model = self::model(&fixture, placement, Positions::Sinusoidal, Kind::Float);
         assert_close(&case, &logits(&model), fixture.get(&case));
     }
 }
