@@ -33,7 +33,7 @@ pub enum Positions {
 pub struct TransformerConfig {
     /// `V`: how many tokens there are.
     pub vocabulary: i64,
-    /// The longest sequence the model can take.
+    /// The longest sequence the model can take. With a separator, one half is for what is given, one for what is written.
     pub max_positions: i64,
     /// `E`: numbers a position.
     pub width: i64,
@@ -299,15 +299,15 @@ impl Transformer {
     }
     // ANCHOR_END: embed_from
 
-    /// Where tokens stand: 0, 1, 2 and so on. With a [separator](TransformerConfig::separator), what is given has the lower
-    /// half of the position vectors, of which the separator has the last, and what is written has the upper half. Padding
+    /// Where tokens stand: 0, 1, 2 and so on. With a [separator](TransformerConfig::separator), what is given has the first
+    /// half of the position vectors, of which the separator has the last, and what is written has the second half. Padding
     /// that lies beyond has the last of all.
     ///
     /// # Shapes
     /// `tokens`: `[B, T]`; result: `[B, T]`.
     ///
     /// # Errors
-    /// As [`Transformer::forward`]; [`Error::Shape`] if more is given than the lower half has room for.
+    /// As [`Transformer::forward`]; [`Error::Shape`] if more is given than the first half has room for.
     // ANCHOR: places
     pub fn places(&self, tokens: &Tensor) -> Result<Tensor> {
         let limit = self.config.max_positions;

@@ -10,7 +10,7 @@ use self_attention::files::write_whole;
 use self_attention::prelude::*;
 use self_attention::visualization::ablation::{rank_correlation, Effect, Head, Rates};
 use self_attention::visualization::capture::Capture;
-use self_attention::visualization::head_record::{HeadRecord, Removed};
+use self_attention::visualization::head_record::{HeadRecord, Pair, Removed};
 use self_attention::visualization::heads::{
     distance, entropy, looked_at, offset, Look, Measures, PLACES, REACH,
 };
@@ -395,6 +395,8 @@ impl Book {
         self.predicted()?;
         println!("\n== q29_together ==");
         self.together();
+        println!("\n== q29_pairs ==");
+        self.in_pairs()?;
         println!("\n== q29_lengths ==");
         self.lengths()?;
         println!("\n== q29_same_answer ==");
@@ -554,6 +556,11 @@ impl Book {
         }
         let phonemes = self.record.alignments.first().map_or(0, |r| r.agreement.phonemes);
         println!("\n{phonemes} phonemes; the best head is {}", self.best);
+        let nth = self.record.nth_letter.rate();
+        println!(
+            "the letter it finds is the n-th for the n-th phoneme: {}",
+            percent(nth)
+        );
     }
 
     /// Which letter each phoneme of some words looks at most, in the head with the best alignment.
@@ -740,16 +747,39 @@ impl Book {
         }
     }
 
+    /// What the model loses if it loses two heads of the first block, and at how many places both look at the same.
+    fn in_pairs(&self) -> Result<()> {
+        println!("                   places where both      PER rises by   if harms");
+        println!("                   look at the same                      added up");
+        for Pair { heads: [one, other], effect } in &self.record.together.pairs {
+            let (ours, theirs) =
+                (self.measures(*one)?.favourites, self.measures(*other)?.favourites);
+            let same = ours.iter().zip(theirs).filter(|(a, b)| **a == *b).count();
+            let Effect { rise, error, .. } = effect;
+            let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
+            let added = self.alone_harm(*one) + self.alone_harm(*other);
+            println!(
+                "heads {} and {}   {same:>8} of {PLACES} {rise:>22} {:>+10.2}",
+                one.head + 1,
+                other.head + 1,
+                100.0 * added
+            );
+        }
+        Ok(())
+    }
+
+    /// By how much the PER rises without this head.
+    fn alone_harm(&self, head: Head) -> f64 {
+        let removed = self.record.alone.heads.iter().find(|r| r.head == head);
+        removed.map_or(0.0, harm)
+    }
+
     /// At each step the PER there would be if the harm of each head alone added up.
     fn added_up(&self) -> Vec<f64> {
-        let alone = |head: Head| {
-            let removed = self.record.alone.heads.iter().find(|r| r.head == head);
-            removed.map_or(0.0, harm)
-        };
         let together = &self.record.together;
         let steps = together.steps.iter();
         let sums = steps.scan(together.whole.phoneme_error_rate, |sum, step| {
-            *sum += alone(step.head);
+            *sum += self.alone_harm(step.head);
             Some(*sum)
         });
         sums.collect()

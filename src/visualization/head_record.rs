@@ -46,6 +46,8 @@ pub struct HeadRecord {
     /// Which letter writes which phoneme, read off the weights in several ways and guessed
     /// in two, against the aligner.
     pub alignments: Vec<ReadOff>,
+    /// The letters of the best head beside the n-th for the n-th phoneme.
+    pub nth_letter: Agreement,
     /// Each head silenced in turn.
     pub alone: Alone,
     /// One head after the other silenced, and the next one with it.
@@ -108,7 +110,7 @@ pub struct Removed {
     pub phonemes: Vec<usize>,
 }
 
-/// More and more heads silenced together.
+/// Heads silenced together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Together {
@@ -116,8 +118,10 @@ pub struct Together {
     pub words: usize,
     /// The rates of the whole model on these.
     pub whole: Rates,
-    /// Those heads first whose silence alone did least harm on the sample.
+    /// More and more of them, those first whose silence alone did least harm on the sample.
     pub steps: Vec<Step>,
+    /// Any two heads of the first block.
+    pub pairs: Vec<Pair>,
 }
 
 /// One more head is silenced.
@@ -126,6 +130,16 @@ pub struct Together {
 pub struct Step {
     /// The head that is silenced now, with all before it.
     pub head: Head,
+    /// What becomes of the scores.
+    pub effect: Effect,
+}
+
+/// Two heads are silenced, and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// Which.
+    pub heads: [Head; 2],
     /// What becomes of the scores.
     pub effect: Effect,
 }
@@ -168,8 +182,11 @@ impl HeadRecord {
         let (sample, rest) = parts(dictionary);
         let few = evenly(&rest, Self::TOGETHER);
         let heads = Head::all(model);
-        let all =
-            sample.len() + rest.len() + heads.len() * (2 * sample.len() + few.len());
+        let couples = couples(&heads[..model.config.heads as usize]);
+        let all = sample.len()
+            + rest.len()
+            + heads.len() * (2 * sample.len() + few.len())
+            + couples.len() * few.len();
         let mut done = 0;
         let mut said = |model: &_, entries: &[&Entry]| {
             let found = pronounced(model, vocabulary, entries)?;
@@ -186,7 +203,7 @@ impl HeadRecord {
         let few_said = few_of(&of_sample);
         let measured = measure(pronouncer, &aligner, &few_said)?;
         let rest_said = said(model, &rest)?.0;
-        let alignments =
+        let (alignments, nth_letter) =
             read_off(pronouncer, &aligner, &pairs(&rest, &rest_said), &measured.heads)?;
 
         let means = mean_contexts(pronouncer, &few_said)?; // [H, D] each
@@ -215,24 +232,36 @@ impl HeadRecord {
         order.sort_by(|a, b| harm(a).total_cmp(&harm(b)));
         let order: Vec<Head> = order.into_iter().map(|removed| removed.head).collect();
         let whole = pronounced(model, vocabulary, &few)?;
+        let mut without = |heads: &[Head]| {
+            let less = said(&silenced(model, heads)?, &few)?;
+            Effect::of((&whole.0, &whole.1), (&less.0, &less.1))
+        };
         let mut steps = Vec::new();
-        for count in 1..=order.len() {
-            let less = said(&silenced(model, &order[..count])?, &few)?;
-            let effect = Effect::of((&whole.0, &whole.1), (&less.0, &less.1))?;
-            steps.push(Step { head: order[count - 1], effect });
+        for (before, &head) in order.iter().enumerate() {
+            steps.push(Step { head, effect: without(&order[..=before])? });
+        }
+        let mut pairs = Vec::new();
+        for heads in couples {
+            pairs.push(Pair { heads, effect: without(&heads)? });
         }
         Ok(Self {
             command: command.to_owned(),
             weights: card.weights.clone(),
             measured,
             alignments,
+            nth_letter,
             alone: Alone {
                 whole: Rates::of(&before.1),
                 edits: before.1.iter().map(|word| word.edits).collect(),
                 phonemes: before.1.iter().map(|word| word.phonemes).collect(),
                 heads: removed,
             },
-            together: Together { words: few.len(), whole: Rates::of(&whole.1), steps },
+            together: Together {
+                words: few.len(),
+                whole: Rates::of(&whole.1),
+                steps,
+                pairs,
+            },
         })
     }
 
@@ -311,6 +340,13 @@ pub fn parts(dictionary: &Dictionary) -> (Vec<&Entry>, Vec<&Entry>) {
     (sample, rest)
 }
 
+/// Any two of some heads.
+fn couples(heads: &[Head]) -> Vec<[Head; 2]> {
+    let after = |place| heads[place + 1..].iter().copied();
+    let with = |(place, &head)| after(place).map(move |other| [head, other]);
+    heads.iter().enumerate().flat_map(with).collect()
+}
+
 /// A word, and what the model says of it.
 type Spoken<'a> = (&'a str, &'a [Phoneme]);
 
@@ -362,7 +398,8 @@ pub fn measured_words<'a>(
     few_of(&pairs(sample, said))
 }
 
-/// Finds a letter for each phoneme in each of [`HeadRecord::WAYS`], and compares with the aligner.
+/// Finds a letter for each phoneme in each of [`HeadRecord::WAYS`], and compares with the aligner; then those of the best
+/// head with the n-th for the n-th phoneme.
 ///
 /// # Errors
 /// What the model refuses.
@@ -371,12 +408,13 @@ pub fn read_off(
     aligner: &Aligner,
     spoken: &[(&str, &[Phoneme])],
     measures: &[Vec<Measures>],
-) -> Result<Vec<ReadOff>> {
+) -> Result<(Vec<ReadOff>, Agreement)> {
     let by_score = best_by(measures, |head| head.alignment);
     let best = by_score[0];
     let echo = best_by(measures, |head| head.echo)[0];
     let three = &by_score[..by_score.len().min(3)];
     let mut agreements = [Agreement::default(); HeadRecord::WAYS.len()];
+    let mut nth_letter = Agreement::default();
     read_words(pronouncer, spoken, |place, inside| {
         let (word, phonemes) = spoken[place];
         let Some(ranges) = aligner.align(word, phonemes) else { return Ok(()) };
@@ -403,10 +441,13 @@ pub fn read_off(
         for (agreement, found) in agreements.iter_mut().zip(&found) {
             agreement.add(found, &writers);
         }
+        let [nth, _, best, ..] = &found;
+        nth_letter.add(best, nth);
         Ok(())
     })?;
     let ways = HeadRecord::WAYS.into_iter().zip(agreements);
-    Ok(ways.map(|(way, agreement)| ReadOff { way: way.to_owned(), agreement }).collect())
+    let read = ways.map(|(way, agreement)| ReadOff { way: way.to_owned(), agreement });
+    Ok((read.collect(), nth_letter))
 }
 
 /// All heads, those first for which `score` is largest.
@@ -494,7 +535,8 @@ mod tests {
         let chance = (1.0 / 5.0 + 1.0 / 6.0 + 1.0 / 7.0) / 3.0;
         assert!((measured.around_evenly[REACH] - chance).abs() < 1e-12);
 
-        let found = read_off(&pronouncer, &aligner(), &spoken, &measured.heads).unwrap();
+        let (found, nth_letter) =
+            read_off(&pronouncer, &aligner(), &spoken, &measured.heads).unwrap();
         let of = |way: usize| found[way].agreement;
         assert!(found.iter().map(|read| &read.way[..]).eq(HeadRecord::WAYS));
         assert!(found.iter().all(|read| read.agreement.phonemes == 3));
@@ -514,11 +556,21 @@ mod tests {
         let weights = &seen.weights[best[0].block][best[0].head];
         expected.add(&looked_at(weights, 5, 3, 0), &[1, 2, 3]);
         assert_eq!(of(2), expected);
+        let mut expected = Agreement::default();
+        expected.add(&looked_at(weights, 5, 3, 0), &[0, 1, 2]);
+        assert_eq!(nth_letter, expected);
         // A mean over heads is a row of weights again.
         for row in mean(&seen, &best) {
             assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         }
         assert_eq!(mean(&seen, &best[..1]), *weights);
+    }
+
+    #[test]
+    fn any_two_heads_are_a_couple_once() {
+        let heads = [0, 1, 2].map(|head| Head { block: 0, head });
+        let [a, b, c] = heads;
+        assert_eq!(couples(&heads), [[a, b], [a, c], [b, c]]);
     }
 
     #[test]
