@@ -15,7 +15,7 @@ use self_attention::visualization::ablation::{
     averaged, pronounced, silenced, Effect, Head, Rates,
 };
 use self_attention::visualization::head_record::{
-    measure, measured_words, parts, HeadRecord, Removed,
+    measure, measured_words, parts, HeadRecord, Pair, Removed,
 };
 use self_attention::visualization::heads::{Measures, PLACES, REACH};
 use self_attention::visualization::inside::mean_contexts;
@@ -197,21 +197,25 @@ fn a_record_is_refused_beside_other_weights_and_when_it_is_damaged() {
 }
 
 /// Q29: the best head looks at the right letter far more than even weights would, and yet a rule that knows nothing but two
-/// lengths finds it more often.
+/// lengths finds it more often, for the head counts. Three heads together find more than any rule.
 #[test]
-fn what_looks_like_an_alignment_on_four_words_is_none() {
+fn what_looks_like_an_alignment_on_four_words_is_mostly_counting() {
     let record = record();
     let rate = |way: usize| record.agreement(HeadRecord::WAYS[way]).unwrap().rate();
     let [diagonal, proportional, best, by_length, late, echo, three, all] =
         [0, 1, 2, 3, 4, 5, 6, 7].map(rate);
     // Of thousands of phonemes; a percentage point is more than three standard errors.
     assert!(record.alignments[0].agreement.phonemes > 10_000);
-    for read in [best, by_length, late, echo, three, all] {
-        assert!(read < diagonal.min(proportional) - 0.05, "{read}");
+    for read in [best, by_length] {
+        assert!((diagonal + 0.03..proportional - 0.03).contains(&read), "{read}");
     }
-    assert!(late < best - 0.05, "{late} and {best}");
+    assert!(three > proportional + 0.05 && three < 0.85, "{three}");
+    assert!(all < diagonal - 0.03, "{all}");
+    assert!(late < best - 0.05 && echo < diagonal - 0.05, "{late}, {echo} and {best}");
+    assert!(record.nth_letter.rate() > 0.85, "{:?}", record.nth_letter);
+    assert_eq!(record.nth_letter.phonemes, record.alignments[0].agreement.phonemes);
     let near = |way: usize| record.agreement(HeadRecord::WAYS[way]).unwrap().near_rate();
-    assert!((2..8).all(|way| near(way) < near(0).min(near(1)) - 0.05)); // nor with its neighbours
+    assert!(near(1) > 0.99 && near(6) < near(1) - 0.02); // the misses of the three are farther off
     let score = record.of(record.best()).unwrap().alignment;
     assert!(score > 2.0 * record.measured.around_evenly[REACH], "{score}");
     // On the four words it looks right: F is written by the g where there is an F, and else nothing is.
@@ -219,6 +223,12 @@ fn what_looks_like_an_alignment_on_four_words_is_none() {
     for line in text.lines().skip(2) {
         assert_eq!(line.contains(" F "), line.contains("[g]"), "{line}");
     }
+    // In others it shows that it counts: the second letter of though, the third of through, night and knight.
+    let others = text + &output("q29_night");
+    for look in ["OW  t[h]ough", "UW  th[r]ough", "T   ni[g]ht", "T   kn[i]ght"] {
+        assert!(others.contains(look), "{others}");
+    }
+    assert!(others.contains("N   [k]night"), "{others}");
 }
 
 /// Q29: phonemes look around the letter that writes them, and ahead.
@@ -226,8 +236,8 @@ fn what_looks_like_an_alignment_on_four_words_is_none() {
 fn phonemes_look_beside_their_letter_and_ahead() {
     let text = output("q29_around");
     let heads = record().alone.heads.len() as f64;
-    assert!(number(&text, "some letter around has more") > 0.75 * heads);
-    assert!(number(&text, "look ahead more than") > 0.75 * heads);
+    assert!(number(&text, "some letter around has more") > 0.6 * heads);
+    assert!(number(&text, "look ahead more than") > 0.6 * heads);
     let [before, after] = {
         let evenly = record().measured.around_evenly;
         [&evenly[..REACH], &evenly[REACH + 1..]].map(|side| side.iter().sum::<f64>())
@@ -235,7 +245,7 @@ fn phonemes_look_beside_their_letter_and_ahead() {
     assert!(before < after, "even weights look ahead, too");
 }
 
-/// Q29: hardly any head has a name.
+/// Q29: one head has a name; letters look most sharply in the first block, and none gives most of its weight to `<sep>`.
 #[test]
 fn few_heads_have_more_than_half_of_their_weight_in_one_role() {
     let text = output("q29_roles");
@@ -243,50 +253,38 @@ fn few_heads_have_more_than_half_of_their_weight_in_one_role() {
     let numbers: Vec<f64> =
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert!((1.0..=0.1 * numbers[1]).contains(&numbers[0]), "{line}");
-    let sharp =
-        record().measured.heads.into_iter().enumerate().flat_map(|(block, heads)| {
-            let sharp = heads.into_iter().filter(|m| m.reading.relative_entropy < 0.3);
-            sharp.map(move |_| block)
-        });
-    assert_eq!(sharp.collect::<Vec<_>>(), [0, 0, 0]); // three, all in the first block
-    let separator = text.lines().find(|line| line.starts_with("letters: <sep>")).unwrap();
-    assert!(separator.ends_with("more than half"), "{separator}");
+    let before =
+        text.lines().find(|line| line.starts_with("letters: the one before")).unwrap();
+    assert!(
+        before.contains("block 1, head 3") && before.ends_with("more than half"),
+        "{before}"
+    );
+    for heads in record().measured.heads {
+        assert!(heads.iter().all(|m| m.reading.separator.max(m.writing.separator) < 0.5));
+    }
 }
 
-/// Q29: three heads of the first block look at places, whatever letters stand there, and together at three letters in a row.
+/// Q29: the heads of the first block look at places, whatever letters stand there, and three of them together at three
+/// letters in a row, from the fourth place on those around the letter itself.
 #[test]
-fn three_heads_look_at_places_and_hand_on_three_letters_in_a_row() {
+fn heads_of_the_first_block_look_at_places_and_hand_on_three_letters_in_a_row() {
     let record = record();
     let [first, others @ ..] = &record.measured.heads[..] else { unreachable!() };
-    let by_place = |heads: &[Measures]| -> Vec<usize> {
-        (0..heads.len()).filter(|&head| heads[head].same_place > 0.99).collect()
-    };
-    assert_eq!(by_place(first), [0, 1, 3]);
-    assert!(others.iter().flatten().chain([&first[2]]).all(|m| m.same_place < 0.8));
-    let places = [3, 1, 0].map(|head| first[head].favourites.map(Option::unwrap));
+    assert!([1, 2, 3].iter().all(|&head| first[head].same_place > 0.9));
+    assert!(first[0].same_place > 0.8);
+    assert!(others.iter().flatten().all(|m| m.same_place < 0.75));
+    let places = [2, 1, 0].map(|head| first[head].favourites.map(Option::unwrap));
     let in_a_row = |place: usize| {
         let [a, b, c] = places.map(|of_head| of_head[place]);
         (a + 1, b + 1) == (b, c)
     };
     assert!((0..PLACES).all(in_a_row), "{places:?}");
-    assert_eq!(places.map(|of_head| of_head[3]), [0, 1, 2]); // from the fourth place
-    assert_eq!(places.map(|of_head| of_head[4]), [0, 1, 2]);
-    assert_eq!(places.map(|of_head| of_head[6]), [2, 3, 4]);
-    // Two of them are those that the model misses most.
-    let mut heads: Vec<&Removed> = record.alone.heads.iter().collect();
-    let harm = |removed: &Removed| removed.silenced.rise.phoneme_error_rate;
-    heads.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
-    let mut most: Vec<Head> = heads[..2].iter().map(|removed| removed.head).collect();
-    most.sort_by_key(|head| head.head);
-    assert_eq!(most, [Head { block: 0, head: 0 }, Head { block: 0, head: 1 }]);
-    // In two words beside the four, the head with the best alignment looks at silent letters.
-    let text = output("q29_night");
-    for look in ["N   [k]night", "T   nig[h]t", "T   kni[g]ht"] {
-        assert!(text.contains(look), "{text}");
-    }
+    assert!((3..PLACES).all(|place| places[1][place] == place), "{places:?}");
+    assert!((0..3).all(|place| places[0][place] >= place), "{places:?}");
+    assert_eq!(first[2].favourites, first[3].favourites);
 }
 
-/// Q29: letters look most sharply and least far in the first block, phonemes most sharply in the next two.
+/// Q29: letters look most sharply and least far in the first block, phonemes most sharply in the second.
 #[test]
 fn sharpness_and_distance_change_with_depth() {
     let means = |of: fn(&Measures) -> f64| -> Vec<f64> {
@@ -296,57 +294,55 @@ fn sharpness_and_distance_change_with_depth() {
         record().measured.heads.iter().map(mean).collect()
     };
     let letters = means(|m| m.reading.relative_entropy);
-    assert!(letters[..4].is_sorted() && letters[3..].iter().all(|e| *e > 0.8));
+    assert!(letters[..4].is_sorted() && letters[3..].iter().all(|e| *e > 0.7));
     let distances = means(|m| m.reading.distance);
-    assert!(distances[1..].iter().all(|distance| *distance > distances[0]));
+    assert!(distances[..4].is_sorted(), "{distances:?}");
+    assert!(distances[4..].iter().all(|distance| *distance > distances[2]));
     let phonemes = means(|m| m.writing.relative_entropy);
-    assert!([0, 3, 4, 5].iter().all(|&b| phonemes[b] > phonemes[1].max(phonemes[2])));
+    assert!([0, 2, 3, 4, 5].iter().all(|&b| phonemes[b] > phonemes[1] + 0.05));
 }
 
-/// Q29: some heads are needed and some are not, each alone.
+/// Q29: hardly any head is needed, alone.
 #[test]
-fn some_heads_are_needed_and_some_are_not() {
+fn hardly_any_head_is_needed_alone() {
     let record = record();
     let heads = &record.alone.heads;
     let hurt = heads.iter().filter(|removed| removed.silenced.hurts()).count();
-    assert!(hurt > 0 && hurt < heads.len(), "{hurt} of {}", heads.len());
+    assert_eq!(hurt, 1, "of {}", heads.len());
     let text = output("q29_needed");
     assert_eq!(number(&text, "the PER rises by more than chance"), hurt as f64);
-    // Those that are needed most stand in the first block.
+    // Those that are missed most bring a letter itself and the one after it.
     let harm = |removed: &&Removed| removed.silenced.rise.phoneme_error_rate;
     let mut order: Vec<&Removed> = heads.iter().collect();
     order.sort_by(|a, b| harm(b).total_cmp(&harm(a)));
-    assert!(order[..2].iter().all(|removed| removed.head.block == 0));
-    // To silence a needed head and to make it say its mean both hurt.
-    assert!(order[..2].iter().all(|removed| removed.averaged.hurts()));
-    // Each of the two costs more than all heads that are not needed, added up.
-    let rest = heads.iter().filter(|removed| !removed.silenced.hurts());
-    let rest: f64 = rest.map(|removed| harm(&removed)).sum();
-    assert!(order[..2].iter().all(|removed| harm(removed) > rest));
-    // With even weights, too, the needed heads are those that change most words.
-    let changed = |needed: bool| {
-        let of = heads.iter().filter(move |removed| removed.silenced.hurts() == needed);
-        of.map(|removed| removed.changed_evenly)
-    };
-    assert!(changed(true).min() > changed(false).max());
+    let (most, others) = order.split_at(2);
+    assert_eq!(
+        [0, 1].map(|at| most[at].head),
+        [0, 1].map(|head| Head { block: 0, head })
+    );
+    assert!(harm(&most[1]) > 4.0 * harm(&others[0]));
+    // To make them say their mean costs more than silence, and even weights change most words.
+    assert!(most.iter().all(|removed| removed.averaged.hurts()
+        && removed.averaged.rise.phoneme_error_rate > harm(removed)));
+    let changed =
+        |heads: &[&Removed]| heads.iter().map(|r| r.changed_evenly).collect::<Vec<_>>();
+    assert!(changed(most).iter().min() > changed(others).iter().max());
+    // Of what was tried to tell it in advance one lies outside the first band, and none outside the second.
     let text = output("q29_predicted");
-    assert!(number(&text, "block").abs() > number(&text, "all seven"));
+    let bands = ["one of these", "all seven"].map(|band| number(&text, band));
+    let outside = |band: f64| {
+        let tried = text.lines().skip(1).take(7);
+        let tried = tried.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>());
+        tried.filter(|found| found.as_ref().unwrap().abs() > band).count()
+    };
+    assert_eq!(bands.map(outside), [1, 0]);
 }
 
-/// Q29: the head with the best alignment is not the one that the model misses most, by more than chance.
+/// Q29: of the heads with the clearest alignment none is needed, alone.
 #[test]
-fn the_clearest_heatmap_is_not_the_most_needed_head() {
-    let record = record();
-    let heads = &record.alone.heads;
-    let best = heads.iter().find(|removed| removed.head == record.best()).unwrap();
-    let more = heads.iter().filter(|removed| {
-        let [a, b] = [removed, &best].map(|r| r.silenced);
-        let error = (a.error.phoneme_error_rate.powi(2)
-            + b.error.phoneme_error_rate.powi(2))
-        .sqrt();
-        a.rise.phoneme_error_rate - b.rise.phoneme_error_rate > 3.0 * error
-    });
-    assert!(more.count() >= 1 && best.silenced.hurts());
+fn the_clearest_heatmaps_are_not_of_needed_heads() {
+    let text = output("q29_by_score");
+    assert!(text.contains("block 1, head 3") && !text.contains('*'), "{text}");
 }
 
 /// Q29: silenced together, heads do more harm than the sum of what each does alone.
@@ -363,6 +359,29 @@ fn harms_do_not_add_up() {
     let Effect { rise, error, .. } = record.together.steps[half - 1].effect;
     let more = rise.phoneme_error_rate - added;
     assert!(more > 3.0 * error.phoneme_error_rate, "{more} ± {error:?}");
+    // The two that look at the same places are not missed alone, and each pair costs more than the sum.
+    let pairs = &record.together.pairs;
+    assert_eq!(pairs.len(), 6);
+    for Pair { heads: [one, other], effect: Effect { rise, error, .. } } in pairs {
+        let more = rise.phoneme_error_rate - alone(*one) - alone(*other);
+        assert!(more > 0.0, "{one:?}, {other:?}: {more}");
+        let both_first = (one.head, other.head) == (0, 1);
+        let same = (one.head, other.head) == (2, 3);
+        let large = rise.phoneme_error_rate > 0.06;
+        assert_eq!(large, both_first || same, "{one:?}, {other:?}: {rise:?} ± {error:?}");
+    }
+    assert!(
+        alone(Head { block: 0, head: 2 }) + alone(Head { block: 0, head: 3 }) < 0.001
+    );
+    // Without the second of them the rate more than doubles at once.
+    let steps = &record.together.steps;
+    let at = |head| steps.iter().position(|s| s.head == Head { block: 0, head }).unwrap();
+    let rate = |step: usize| {
+        let rise = steps[step].effect.rise;
+        record.together.whole.phoneme_error_rate + rise.phoneme_error_rate
+    };
+    assert!(at(3) < at(2) && rate(at(2)) > 2.0 * rate(at(2) - 1));
+    assert_eq!(at(2) - 1, 15); // fifteen others are gone by then
 }
 
 /// Q29: other weights, the same answer.
@@ -394,7 +413,7 @@ fn a_large_weight_may_lie_on_a_short_vector() {
     let short = text.lines().skip(3).take(5);
     let short =
         short.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
-    assert!(short.clone().all(|length| length < 0.9), "{text}");
+    assert!(short.clone().all(|length| length < 0.95), "{text}");
     assert_eq!(short.count(), 5);
     // The more a head's letters give to <sep>, the shorter what they get from it.
     assert!(number(&text, "rank correlation over all heads") < -0.41, "{text}");
@@ -491,7 +510,7 @@ fn what_cannot_be_drawn_is_said_by_name() {
         ),
         (
             &["tough", "--pronunciation", &long],
-            "70 phonemes, and with 5 letters there is room for 1 to 58",
+            "70 phonemes, and with 5 letters there is room for 1 to 32",
         ),
         (&["c4t", "--pronunciation", "T"], "character '4' at position 2"),
         (&["tough", "--block", "99"], &blocks),
