@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use self_attention::data::vocabulary::PAD;
 use self_attention::data::{examples, examples_of};
-use self_attention::evaluation::metrics::Scores;
+use self_attention::evaluation;
+use self_attention::evaluation::metrics::{Paired, Scores};
 use self_attention::evaluation::pronouncer::Card;
 use self_attention::prelude::*;
 use self_attention::training::checkpoint::Checkpoint;
@@ -672,6 +673,9 @@ impl Run {
     // ANCHOR_END: read_run
 }
 
+/// The epochs of a long run that are printed.
+const SHOWN_EPOCHS: [u64; 6] = [1, 2, 6, 12, 18, 24];
+
 // ANCHOR: question_23
 fn question_23() -> Result<()> {
     println!("\n== q23_log ==");
@@ -710,35 +714,59 @@ fn question_23() -> Result<()> {
     println!("blocks {}, width {}", card.model.blocks, card.model.width);
     println!("parameters {}, dropout {}", card.parameters, card.training.dropout);
     println!("\nepoch  steps  training  validation");
-    for epoch in
-        card.epochs.iter().filter(|epoch| [1, 2, 6, 12, 18, 24].contains(&epoch.epoch))
-    {
+    for epoch in card.epochs.iter().filter(|epoch| SHOWN_EPOCHS.contains(&epoch.epoch)) {
         let EpochRecord { epoch, steps, train_loss, validation_loss, .. } = epoch;
         println!("{epoch:>5} {steps:>6} {train_loss:>9.4} {validation_loss:>11.4}");
     }
     println!("\n{:.0} minutes", card.seconds / 60.0);
 
     println!("\n== q23_anew ==");
-    let through = Card::read(&models().join("comparison/counted_through.safetensors"))?;
+    counted_anew()
+}
+// ANCHOR_END: question_23
+
+/// The run of the shipped model beside one whose positions were counted through.
+fn counted_anew() -> Result<()> {
+    let read = |weights: &str| -> Result<_> {
+        let weights = models().join(weights);
+        let card = Card::read(&weights)?;
+        let said = evaluation::record::Record::read(&weights, &card)?.said;
+        Ok((card, said))
+    };
+    let (through, said_through) = read("comparison/counted_through.safetensors")?;
+    let (anew, said_anew) = read("pronouncer.safetensors")?;
     println!("what is written is counted   through      anew");
-    for (before, now) in through.epochs.iter().zip(&card.epochs) {
-        if [1, 2, 6, 12, 18, 24].contains(&now.epoch) {
-            let [before, anew] = [before, now].map(|epoch| epoch.validation_loss);
-            let epoch = format!("validation loss, epoch {}", now.epoch);
-            println!("{epoch:26} {before:>9.4} {anew:>9.4}");
+    for (through, anew) in through.epochs.iter().zip(&anew.epochs) {
+        let epoch = anew.epoch;
+        if SHOWN_EPOCHS.contains(&epoch) {
+            let [through, anew] = [through, anew].map(|epoch| epoch.validation_loss);
+            let name = format!("validation loss, epoch {epoch}");
+            println!("{name:26} {through:>9.4} {anew:>9.4}");
         }
     }
-    let [before, now] = [&through, &card].map(|card| &card.validation_scores);
     for (name, rate) in [
         ("words wrong", (|scores| scores.word_error_rate) as fn(&Scores) -> f64),
         ("phoneme error rate", |scores| scores.phoneme_error_rate),
     ] {
-        let [before, now] = [before, now].map(|scores| 100.0 * rate(scores));
-        println!("{name:26} {before:>7.2} % {now:>7.2} %");
+        let [through, anew] =
+            [&through, &anew].map(|card| 100.0 * rate(&card.validation_scores));
+        println!("{name:26} {through:>7.2} % {anew:>7.2} %");
     }
+
+    let dictionary = Dictionary::embedded()?;
+    let listed = said_anew.iter().filter_map(|said| dictionary.get(&said.word));
+    let listed: Vec<_> = listed.map(|entry| entry.pronunciations.clone()).collect();
+    let [through, anew] = [said_through, said_anew].map(|said| {
+        said.into_iter().map(|said| said.greedy.phonemes).collect::<Vec<_>>()
+    });
+    let paired = Paired::of(&through, &anew, &listed)?;
+    println!("\nword by word");
+    println!("only counted through is right {:>5}", paired.only_first);
+    println!("only counted anew is right    {:>5}", paired.only_second);
+    println!("gained                        {:>5.2} %", 100.0 * paired.gained());
+    println!("its standard error            {:>5.2} %", 100.0 * paired.standard_error());
     Ok(())
 }
-// ANCHOR_END: question_23
 
 fn shipped_card() -> Result<Card> {
     Card::read(&models().join("pronouncer.safetensors"))

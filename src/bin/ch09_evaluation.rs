@@ -11,7 +11,8 @@ use self_attention::evaluation::calibration::{Bin, Calibration};
 use self_attention::evaluation::comparison::{read_pronunciations, score as score_of};
 use self_attention::evaluation::decoding::{BeamSearch, Hypothesis};
 use self_attention::evaluation::metrics::{
-    align, edit_distance, f1_aligned, nearest, word_error_rate, Bleu, Counts, Scores,
+    align, edit_distance, f1_aligned, nearest, word_error_rate, Bleu, Counts, Paired,
+    Scores,
 };
 use self_attention::evaluation::pronouncer::{evaluate, Card, Pronouncer};
 use self_attention::evaluation::record::{Record, Said, Searched};
@@ -675,7 +676,7 @@ fn question_26(heard: &Heard) -> Result<()> {
     println!("\n== q26_cache ==");
     cache(heard)?;
     println!("\n== q26_beams ==");
-    beams(heard);
+    beams(heard)?;
     println!("\n== q26_invented ==");
     invented(heard)
 }
@@ -705,7 +706,7 @@ fn cache(heard: &Heard) -> Result<()> {
 }
 
 /// The ways to search, and greedy against five beams word by word.
-fn beams(heard: &Heard) {
+fn beams(heard: &Heard) -> Result<()> {
     println!("beams  penalty  words wrong      PER  mean ln p  phonemes a word");
     for Searched { beams, length_penalty, scores, log_probability, phonemes } in
         &heard.record.summary.searches
@@ -715,34 +716,22 @@ fn beams(heard: &Heard) {
             percent(scores.word_error_rate), percent(scores.phoneme_error_rate)
         );
     }
-    let said = heard.record.said.iter().zip(&heard.listed);
-    let (mut greedy_only, mut beams_only) = (0, 0);
-    for (said, listed) in said {
-        match (
-            listed.contains(&said.greedy.phonemes),
-            listed.contains(&said.beams.phonemes),
-        ) {
-            (true, false) => greedy_only += 1,
-            (false, true) => beams_only += 1,
-            _ => {}
-        }
-    }
+    let beams: Vec<_> =
+        heard.record.said.iter().map(|said| said.beams.phonemes.clone()).collect();
+    let paired = Paired::of(&heard.predictions, &beams, &heard.listed)?;
     println!("\ngreedy against {} beams, word by word", Record::BEAMS);
-    println!("only greedy is right      {greedy_only:>5}");
-    println!("only the beams are right  {beams_only:>5}");
-    let words = heard.listed.len();
-    let n = words as f64;
-    let (gained, differ) =
-        (f64::from(beams_only - greedy_only), f64::from(beams_only + greedy_only));
-    let paired = (differ - gained * gained / n).sqrt() / n;
+    println!("only greedy is right      {:>5}", paired.only_first);
+    println!("only the beams are right  {:>5}", paired.only_second);
+    let (gained, error) = (paired.gained(), paired.standard_error());
     let rate = heard.record.greedy_scores().word_error_rate;
-    let unpaired = standard_error(rate, words) * 2f64.sqrt();
-    println!("gained by the beams              {:>7}", percent(gained / n));
-    println!("its standard error, paired       {:>7}", percent(paired));
+    let unpaired = standard_error(rate, paired.words) * 2f64.sqrt();
+    println!("gained by the beams              {:>7}", percent(gained));
+    println!("its standard error, paired       {:>7}", percent(error));
     println!("unpaired, on two sets of words   {:>7}", percent(unpaired));
-    let is_more = gained.abs() > 1.96 * paired * n;
+    let is_more = gained.abs() > 1.96 * error;
     let luck = if is_more { "less, 19 times in 20" } else { "as much" };
     println!("chance alone would gain {luck}");
+    Ok(())
 }
 
 /// Words that are not in CMUdict.

@@ -402,6 +402,57 @@ fn ngrams<T: Eq + Hash>(tokens: &[T], order: usize) -> HashMap<&[T], usize> {
 }
 // ANCHOR_END: bleu
 
+/// Two systems on the same words, compared word by word.
+///
+/// Words that both get right, or both wrong, say nothing about which is better; what counts are those in which they
+/// differ (McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paired {
+    /// All words.
+    pub words: usize,
+    /// Words that only the first system gets right.
+    pub only_first: usize,
+    /// Words that only the second gets right.
+    pub only_second: usize,
+}
+
+impl Paired {
+    /// Compares what two systems predict of each word.
+    ///
+    /// # Errors
+    /// Those of [`word_accuracy`], for either of the two.
+    pub fn of<T: PartialEq>(
+        first: &[Vec<T>],
+        second: &[Vec<T>],
+        references: &[Vec<Vec<T>>],
+    ) -> Result<Self> {
+        check(first, references)?;
+        check(second, references)?;
+        let (mut only_first, mut only_second) = (0, 0);
+        for ((first, second), listed) in first.iter().zip(second).zip(references) {
+            match (listed.contains(first), listed.contains(second)) {
+                (true, false) => only_first += 1,
+                (false, true) => only_second += 1,
+                _ => {}
+            }
+        }
+        Ok(Self { words: references.len(), only_first, only_second })
+    }
+
+    /// By how much the second system's accuracy is higher: `(c − b) / n`, where only the first is right on `b` words of `n`
+    /// and only the second on `c`.
+    pub fn gained(&self) -> f64 {
+        (self.only_second as f64 - self.only_first as f64) / self.words as f64
+    }
+
+    /// The standard error of [`Paired::gained`]: `√(b + c − (c − b)² / n) / n`.
+    pub fn standard_error(&self) -> f64 {
+        let n = self.words as f64;
+        let differ = (self.only_first + self.only_second) as f64;
+        (differ - n * self.gained().powi(2)).sqrt() / n
+    }
+}
+
 /// All scores of one set of predictions.
 // ANCHOR: scores
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -491,6 +542,21 @@ mod tests {
         AH T EH N CH AH N = AH T EH N SH AH N
         DH OW OW OW OW = DH OW
         S EH L F = S EH L F / S EH L F S";
+
+    #[test]
+    fn two_systems_are_compared_where_they_differ() {
+        let text = ["a = a / x", "b = b", "c = d", "e = f"].join("\n");
+        let (first, references) = corpus(&text); // right, right, wrong, wrong
+        let second = ["x", "z", "d", "e"].map(tokens).to_vec(); // right, wrong, right, wrong
+        let paired = Paired::of(&first, &second, &references).unwrap();
+        assert_eq!(paired, Paired { words: 4, only_first: 1, only_second: 1 });
+        assert_eq!(paired.gained(), 0.0);
+        assert!((paired.standard_error() - 2f64.sqrt() / 4.0).abs() < 1e-12);
+        // Where the second is right on every word that the first misses, n differences of 1 do not scatter.
+        let all = Paired { words: 9, only_first: 0, only_second: 9 };
+        assert_eq!((all.gained(), all.standard_error()), (1.0, 0.0));
+        assert!(Paired::of(&first, &second[..3], &references).is_err());
+    }
 
     #[test]
     fn word_scores_count_whole_words() {
