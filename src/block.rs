@@ -124,20 +124,20 @@ impl Block {
     /// computed where somebody asks for the result and nowhere else.
     ///
     /// # Shapes
-    /// `x`: `[B, T, E]`, `mask`: broadcasts to `[B, H, T, T]`, `places`: `[N]`, each a row of `x` laid out as
+    /// `x`: `[B, T, E]`, `mask`: broadcasts to `[B, H, T, T]`, `asked`: `[N]`, each a row of `x` laid out as
     /// `[B·T, E]`; context: `[N, E]`, weights: `[B, H, T, T]`.
     ///
     /// # Errors
-    /// As [`Block::forward`], and [`Error::Torch`](self_attention::error::Error::Torch) for a place beyond `B·T`.
+    /// As [`Block::forward`], and [`Error::Torch`](self_attention::error::Error::Torch) for a row beyond `B·T`.
     // ANCHOR: forward_at
     pub fn forward_at(
         &self,
         x: &Tensor,
         mask: Option<&Mask>,
-        places: &Tensor,
+        asked: &Tensor,
         dropout: &Dropout,
     ) -> Result<Attended> {
-        let at_places = |x: &Tensor| x.f_flatten(0, 1)?.f_index_select(0, places); // [N, E]
+        let rows = |x: &Tensor| x.f_flatten(0, 1)?.f_index_select(0, asked); // [N, E]
         let attended = match self.norm {
             NormPlacement::Pre => {
                 let normed = self.attention_norm.forward(x)?; // [B, T, E]
@@ -145,8 +145,8 @@ impl Block {
             }
             NormPlacement::Post => self.attention.forward(x, mask, dropout)?,
         };
-        let context = at_places(&attended.context)?;
-        self.around(&at_places(x)?, dropout, |_| Ok(Attended { context, ..attended }))
+        let context = rows(&attended.context)?;
+        self.around(&rows(x)?, dropout, |_| Ok(Attended { context, ..attended }))
     }
     // ANCHOR_END: forward_at
 

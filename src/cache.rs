@@ -10,7 +10,7 @@
 //! | query         | `[B, H, T, D]` | of the new positions                                  |
 //! | keys, values  | `[B, H, S, D]` | of all positions read so far, the new ones last       |
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use self_attention::attention::{scaled_dot_product_attention, Attended};
 use self_attention::block::Block;
@@ -58,21 +58,13 @@ pub struct Cache {
     blocks: Vec<KeysValues>,
     /// `B`: how many sequences are read side by side.
     batch: i64,
-    /// `S`: how many positions of each have been read.
-    positions: i64,
-    /// Where the next token will stand.
+    /// The place of the next token.
     next: i64,
 }
 // ANCHOR_END: cache
 
 impl Cache {
-    /// How many positions of each sequence have been read.
-    pub fn positions(&self) -> i64 {
-        self.positions
-    }
-
-    /// Where the next token will stand: after those that have been read, unless it is counted
-    /// [anew](self_attention::model::TransformerConfig::separator).
+    /// The [place](Transformer::places) of the next token of each sequence.
     pub fn next(&self) -> i64 {
         self.next
     }
@@ -148,7 +140,8 @@ impl Transformer {
     /// `prompts`: `[B, T]`, all of one length, so that there is no padding; logits: `[B, V]`.
     ///
     /// # Errors
-    /// As [`Transformer::forward`].
+    /// As [`Transformer::forward`]; [`Error::Shape`] if there is nothing to read, or if the prompts have their separators
+    /// at different positions.
     ///
     /// # Example: the same logits, one position at a time
     /// ```
@@ -170,8 +163,8 @@ impl Transformer {
     pub fn start(&self, prompts: &Tensor) -> Result<(Cache, Tensor)> {
         let blocks = self.blocks.iter().map(|_| KeysValues::default()).collect();
         let batch = prompts.size().first().copied().unwrap_or(0);
-        let mut cache = Cache { blocks, batch, positions: 0, next: 0 };
-        let logits = self.read(&mut cache, prompts)?; // [B, V]
+        let mut cache = Cache { blocks, batch, next: self.next_place(prompts)? };
+        let logits = self.read(&mut cache, self.embed(prompts)?)?; // [B, V]
         Ok((cache, logits))
     }
     // ANCHOR_END: start
@@ -193,25 +186,35 @@ impl Transformer {
                 found: tokens.size(),
             });
         }
-        self.read(cache, &tokens.f_unsqueeze(1)?) // [B, V]
+        let x = self.embed_from(cache.next, &tokens.f_unsqueeze(1)?)?; // [B, 1, E]
+        cache.next += 1;
+        self.read(cache, x) // [B, V]
     }
     // ANCHOR_END: advance
 
-    /// Passes new tokens, `[B, T]`, through the stack, and predicts the one after the last, `[B, V]`.
+    /// The place after the last token of each prompt, which must be one for all.
+    // ANCHOR: next_place
+    fn next_place(&self, prompts: &Tensor) -> Result<i64> {
+        let places = self.places(prompts)?.f_to_device(Device::Cpu)?; // [B, T]
+        let places = Vec::<Vec<i64>>::try_from(&places)?;
+        let mut last = places.iter().map(|of_prompt| of_prompt.last());
+        match last.next() {
+            Some(Some(place)) if last.all(|other| other == Some(place)) => Ok(place + 1),
+            _ => Err(Error::Shape {
+                what: "model: prompts",
+                expected: "[B, T], B and T at least 1, separators at one position".into(),
+                found: prompts.size(),
+            }),
+        }
+    }
+    // ANCHOR_END: next_place
+
+    /// Passes new tokens, embedded, `[B, T, E]`, through the stack, and predicts the one after the last, `[B, V]`.
     // ANCHOR: read
-    fn read(&self, cache: &mut Cache, tokens: &Tensor) -> Result<Tensor> {
-        let mut x = match cache.positions {
-            0 => self.embed(tokens)?, // [B, T, E]
-            _ => self.embed_from(cache.next, tokens)?,
-        };
+    fn read(&self, cache: &mut Cache, mut x: Tensor) -> Result<Tensor> {
         for (block, read) in self.blocks.iter().zip(&mut cache.blocks) {
             x = block.forward_cached(&x, read)?.context; // [B, T, E]
         }
-        cache.next = match self.config.separator {
-            Some(_) if cache.positions == 0 => self.config.max_positions / 2,
-            _ => cache.next + tokens.size()[1],
-        };
-        cache.positions += tokens.size()[1];
         self.logits(&x.f_select(1, -1)?) // [B, V]
     }
     // ANCHOR_END: read
@@ -282,7 +285,6 @@ mod tests {
                     let apart = difference(&logits, &full(model, &tokens, prefix));
                     let position = tokens.size()[1];
                     assert!(apart < 1e-5, "{kind}, position {position}: {apart:e}");
-                    assert_eq!(cache.positions(), position);
                     if cache.next() == model.config.max_positions {
                         break;
                     }
@@ -302,7 +304,7 @@ mod tests {
         for_each_kind(|model, kind| {
             let prompt = Tensor::from_slice2(&[[23i64, 18, 24, 10, 11, 1]]);
             let (mut cache, _) = model.start(&prompt).unwrap();
-            cache.positions = 0;
+            cache.next = 0;
             let next = Tensor::from_slice(&[60i64]);
             let stuck = model.advance(&mut cache, &next).unwrap();
             let whole = Tensor::cat(&[prompt, next.unsqueeze(0)], 1);
@@ -312,8 +314,28 @@ mod tests {
     }
 
     #[test]
-    fn sequences_can_leave_change_places_and_be_continued_in_several_ways() {
+    fn prompts_that_go_on_at_different_places_are_refused() {
+        let start = |separator, prompts: &[&[i64]]| {
+            let model = model(NormPlacement::Pre, Positions::Learned, separator);
+            model.start(&Tensor::from_slice2(prompts)).map(|(cache, _)| cache.next())
+        };
+        let apart: [&[i64]; 2] = [&[4, 5, SEP], &[4, SEP, 40]];
+        assert_eq!(start(None, &apart).unwrap(), 3);
+        let error = start(Some(SEP), &apart).unwrap_err().to_string();
+        assert!(error.contains("model: prompts: expected [B, T], B and T at"), "{error}");
+        assert_eq!(start(Some(SEP), &apart[1..]).unwrap(), 33); // a beginning may be given, too
+        let error = start(Some(SEP), &[&[4, 5]]).unwrap_err().to_string();
+        assert!(error.contains("a separator, token 1, among the first 32"), "{error}");
         let model = model(NormPlacement::Pre, Positions::Learned, None);
+        for empty in [[0, 3], [3, 0]] {
+            let prompts = Tensor::zeros(empty, (Kind::Int64, Device::Cpu));
+            assert!(matches!(model.start(&prompts), Err(Error::Shape { .. })));
+        }
+    }
+
+    #[test]
+    fn sequences_can_leave_change_places_and_be_continued_in_several_ways() {
+        let model = model(NormPlacement::Pre, Positions::Learned, Some(SEP));
         let prompts = Tensor::from_slice2(&[[4i64, 5, 1], [6, 7, 1], [8, 9, 1]]);
         let (mut cache, _) = model.start(&prompts).unwrap();
         cache.select(&[2, 0, 2]).unwrap();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{nn, Device, Kind, Tensor};
 
 use self_attention::block::{Block, BlockConfig, NormPlacement};
+use self_attention::data::vocabulary::PAD;
 use self_attention::dropout::Dropout;
 use self_attention::error::{Error, Result};
 use self_attention::feed_forward::Activation;
@@ -33,7 +34,7 @@ pub enum Positions {
 pub struct TransformerConfig {
     /// `V`: how many tokens there are.
     pub vocabulary: i64,
-    /// The longest sequence the model can take. With a separator, one half is for what is given, one for what is written.
+    /// How many position vectors there are: the longest sequence the model can take.
     pub max_positions: i64,
     /// `E`: numbers a position.
     pub width: i64,
@@ -49,8 +50,9 @@ pub struct TransformerConfig {
     pub norm: NormPlacement,
     /// How the model knows where a token stands.
     pub positions: Positions,
-    /// The token that parts what is given from what is written. What follows it is counted anew, with position vectors of
-    /// its own; if there is none, all is counted through.
+    /// The token that parts what is given from what is written. What follows it is counted anew: the first half of the
+    /// position vectors is for what is given, the separator included, the second for what is written. If there is none, all
+    /// is counted through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<i64>,
 }
@@ -88,7 +90,7 @@ impl TransformerConfig {
         Self { heads, ..self }
     }
 
-    /// Counts anew after this token.
+    /// Counts [anew](Self::separator) after this token.
     pub fn with_separator(self, separator: i64) -> Self {
         Self { separator: Some(separator), ..self }
     }
@@ -96,12 +98,14 @@ impl TransformerConfig {
     /// Makes the model, its parameters under `path`.
     ///
     /// # Errors
-    /// [`Error::Config`] if a size is below 1 or the heads do not divide the width.
+    /// [`Error::Config`] if a size is below 1, if the heads do not divide the width, or if a separator is not in the
+    /// vocabulary or the position vectors cannot be halved for it.
     // ANCHOR: init
     pub fn init(&self, path: &nn::Path) -> Result<Transformer> {
         check_size("vocabulary", self.vocabulary)?;
         check_size("max_positions", self.max_positions)?;
         check_size("blocks", self.blocks)?;
+        self.check_separator()?;
         let block = BlockConfig::new(self.width, self.heads)
             .with_hidden(self.hidden)
             .with_activation(self.activation)
@@ -128,6 +132,20 @@ impl TransformerConfig {
         Ok(Transformer { config: self.clone(), embedding, positions, blocks, norm })
     }
     // ANCHOR_END: init
+
+    fn check_separator(&self) -> Result<()> {
+        let Some(separator) = self.separator else { return Ok(()) };
+        let last = self.vocabulary - 1;
+        if !(0..=last).contains(&separator) {
+            let reason = format!("must be a token, 0 to {last}");
+            return Err(Error::config("separator", separator, reason));
+        }
+        if self.max_positions % 2 != 0 {
+            let reason = "must be even, for with a separator each half has a purpose";
+            return Err(Error::config("max_positions", self.max_positions, reason));
+        }
+        Ok(())
+    }
 }
 
 /// The sinusoidal position vectors: `sin(t·ω_i)` at index `2i` and `cos(t·ω_i)` at `2i + 1`, `ω_i = 10000^(−2i/E)`.
@@ -225,17 +243,17 @@ impl Transformer {
     /// [`Transformer::forward`], for less work ([`Block::forward_at`]).
     ///
     /// # Shapes
-    /// `tokens`: `[B, T]`, `mask`: broadcasts to `[B, H, T, T]`, `places`: `[N]`, each a position of `tokens` laid out
+    /// `tokens`: `[B, T]`, `mask`: broadcasts to `[B, H, T, T]`, `asked`: `[N]`, each a position of `tokens` laid out
     /// as `[B·T]`; result: `[N, V]`.
     ///
     /// # Errors
-    /// As [`Transformer::forward`], and [`Error::Torch`] for a place beyond `B·T`.
+    /// As [`Transformer::forward`], and [`Error::Torch`] for a position beyond `B·T`.
     // ANCHOR: forward_at
     pub fn forward_at(
         &self,
         tokens: &Tensor,
         mask: Option<&Mask>,
-        places: &Tensor,
+        asked: &Tensor,
         dropout: &Dropout,
     ) -> Result<Tensor> {
         let mut x = dropout.apply(&self.embed(tokens)?)?; // [B, T, E]
@@ -245,7 +263,7 @@ impl Transformer {
         for block in blocks {
             x = block.forward(&x, mask, dropout)?.context; // [B, T, E]
         }
-        self.logits(&last.forward_at(&x, mask, places, dropout)?.context) // [N, V]
+        self.logits(&last.forward_at(&x, mask, asked, dropout)?.context) // [N, V]
     }
     // ANCHOR_END: forward_at
 
@@ -266,7 +284,7 @@ impl Transformer {
     }
     // ANCHOR_END: logits
 
-    /// The vector of each token plus the vector of its position.
+    /// The vector of each token plus the position vector of its [place](Transformer::places).
     ///
     /// # Shapes
     /// `tokens`: `[B, T]`; result: `[B, T, E]`.
@@ -284,7 +302,8 @@ impl Transformer {
     }
     // ANCHOR_END: embed
 
-    /// [`Transformer::embed`] for tokens of which the first stands at position `first`, and the others after it.
+    /// [`Transformer::embed`] for tokens of which the first has the [place](Transformer::places) `first`, and the others
+    /// those after it.
     ///
     /// # Shapes
     /// `tokens`: `[B, T]`; result: `[B, T, E]`.
@@ -299,35 +318,44 @@ impl Transformer {
     }
     // ANCHOR_END: embed_from
 
-    /// Where tokens stand: 0, 1, 2 and so on. With a [separator](TransformerConfig::separator), what is given has the first
-    /// half of the position vectors, of which the separator has the last, and what is written has the second half. Padding
-    /// that lies beyond has the last of all.
+    /// The place of each token: which of the position vectors it gets. Without a separator that is its position, 0, 1, 2
+    /// and so on. With [one](TransformerConfig::separator), the first separator of a sequence has the last place of the
+    /// first half, and what follows it those of the second half. Padding that lies beyond has the last place of all.
     ///
     /// # Shapes
     /// `tokens`: `[B, T]`; result: `[B, T]`.
     ///
     /// # Errors
-    /// As [`Transformer::forward`]; [`Error::Shape`] if more is given than the first half has room for.
+    /// As [`Transformer::forward`]; [`Error::Shape`] if a sequence has no separator within the first half, or more after it
+    /// than the second half has room for.
     // ANCHOR: places
     pub fn places(&self, tokens: &Tensor) -> Result<Tensor> {
-        let limit = self.config.max_positions;
-        let length = self.length(tokens, limit)?;
-        let places = Tensor::f_arange(length, (Kind::Int64, tokens.device()))?; // [T]
-        let Some(separator) = self.config.separator else {
-            return Ok(places.f_expand(tokens.size(), false)?); // [B, T]
+        let length = self.length(tokens, self.config.max_positions)?;
+        let positions = Tensor::f_arange(length, (Kind::Int64, tokens.device()))?; // [T]
+        let separator = match self.config.separator {
+            Some(separator) if tokens.numel() > 0 => separator,
+            _ => return Ok(positions.f_expand(tokens.size(), false)?), // [B, T]
+        };
+        let half = self.config.max_positions / 2;
+        let refuse = |expected: String| {
+            Err(Error::Shape { what: "model: tokens", expected, found: tokens.size() })
         };
         let is_separator = tokens.f_eq(separator)?.f_to_kind(Kind::Int64)?; // [B, T]
-        let at = is_separator.f_argmax(1, true)?; // [B, 1]
-        if at.f_max()?.f_int64_value(&[])? >= limit / 2 {
-            return Err(Error::Shape {
-                what: "model: tokens",
-                expected: format!("at most {} before the separator", limit / 2 - 1),
-                found: tokens.size(),
-            });
+        let seen = is_separator.f_cumsum(1, Kind::Int64)?.f_clamp_max(1)?; // 0, then 1
+        let given = seen.f_eq(0)?.f_sum_dim_intlist(1, true, Kind::Int64)?; // [B, 1]
+        if given.f_max()?.f_int64_value(&[])? >= half.min(length) {
+            return refuse(format!(
+                "a separator, token {separator}, among the first {half} of each"
+            ));
         }
-        let is_behind = is_separator.f_cumsum(1, Kind::Int64)?.f_clamp_max(1)?; // 0, then 1
-        let further = is_behind.f_mul(&at.f_neg()?.f_add_scalar(limit / 2 - 1)?)?; // [B, T]
-        Ok(places.f_add(&further)?.f_clamp_max(limit - 1)?)
+        let further = given.f_neg()?.f_add_scalar(half - 1)?.f_mul(&seen)?; // [B, T]
+        let places = positions.f_add(&further)?; // [B, T]
+        let last = 2 * half - 1;
+        let written = places.f_mul(&tokens.f_ne(PAD)?)?; // 0 for padding
+        if written.f_max()?.f_int64_value(&[])? > last {
+            return refuse(format!("at most {half} after the separator of each"));
+        }
+        Ok(places.f_clamp_max(last)?)
     }
     // ANCHOR_END: places
 
@@ -360,6 +388,7 @@ impl Transformer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use self_attention::data::vocabulary::SEP;
 
     fn model(config: &TransformerConfig) -> (nn::VarStore, Transformer) {
         tch::manual_seed(2);
@@ -416,12 +445,12 @@ mod tests {
     }
 
     #[test]
-    fn asked_at_some_places_it_says_and_learns_what_a_whole_pass_does() {
+    fn asked_at_some_positions_it_says_and_learns_what_a_whole_pass_does() {
         let lengths = Tensor::from_slice(&[8i64, 6]);
         let mask =
             prefix_decoder_mask(&lengths, &Tensor::from_slice(&[4i64, 2]), 8).unwrap();
         let tokens = Tensor::randint(69, [2, 8], (Kind::Int64, Device::Cpu));
-        let places = Tensor::from_slice(&[3i64, 4, 7, 10, 13]); // of 16
+        let asked = Tensor::from_slice(&[3i64, 4, 7, 10, 13]); // of 16
         let off = Dropout::off();
         let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         for norm in [NormPlacement::Pre, NormPlacement::Post] {
@@ -440,8 +469,8 @@ mod tests {
                 )
             };
             let whole = model.forward(&tokens, Some(&mask), &off).unwrap().logits;
-            let whole = whole.flatten(0, 1).index_select(0, &places);
-            let some = model.forward_at(&tokens, Some(&mask), &places, &off).unwrap();
+            let whole = whole.flatten(0, 1).index_select(0, &asked);
+            let some = model.forward_at(&tokens, Some(&mask), &asked, &off).unwrap();
             assert_eq!(some.size(), [5, 69]);
             assert!(difference(&whole, &some) < 1e-6, "{norm:?}");
             for (whole, some) in gradients(&whole).iter().zip(gradients(&some)) {
@@ -450,6 +479,66 @@ mod tests {
             let beyond = Tensor::from_slice(&[16i64]);
             let refused = model.forward_at(&tokens, Some(&mask), &beyond, &off);
             assert!(matches!(refused, Err(Error::Torch(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_counted_anew() {
+        let small = TransformerConfig::new(69).with_blocks(1).with_width(8);
+        let small = TransformerConfig { max_positions: 8, ..small };
+        let (_store, anew) = model(&small.clone().with_separator(SEP));
+        let (_store, through) = model(&small);
+        let places = |model: &Transformer, tokens: &[&[i64]]| {
+            let places = model.places(&Tensor::from_slice2(tokens))?;
+            Ok::<_, Error>(Vec::<Vec<i64>>::try_from(&places).unwrap())
+        };
+        let of_words: [&[i64]; 3] = [
+            &[23, 18, SEP, 60, 61, PAD, PAD],
+            &[23, SEP, 60, 61, 62, 63, PAD], // as many as there is room for
+            &[23, 18, 4, SEP, SEP, PAD, PAD], // the first one counts
+        ];
+        let expected =
+            [[0, 1, 3, 4, 5, 6, 7], [0, 3, 4, 5, 6, 7, 7], [0, 1, 2, 3, 4, 5, 6]];
+        assert_eq!(places(&anew, &of_words).unwrap(), expected);
+        let positions = [[0, 1, 2, 3, 4, 5, 6]; 3];
+        assert_eq!(places(&through, &of_words).unwrap(), positions);
+        // What stands at a place gets its vector, read at once or token by token.
+        let tokens = Tensor::from_slice2(&of_words[..1]);
+        let whole = anew.embed(&tokens).unwrap();
+        let later = anew.embed_from(4, &tokens.narrow(1, 3, 2)).unwrap();
+        assert_eq!(whole.narrow(1, 3, 2), later);
+        assert_eq!(anew.embed(&tokens.narrow(0, 0, 0)).unwrap().size(), [0, 7, 8]);
+        assert_eq!(anew.embed(&tokens.narrow(1, 0, 0)).unwrap().size(), [1, 0, 8]);
+
+        let missing = "a separator, token 1, among the first 4 of each, found [1, ";
+        let refused: [(&[i64], &str); 5] = [
+            (&[23, 18], missing),
+            (&[23, 18, 4, 5, 6, 7], missing),
+            (&[23, 18, 4, 5, SEP], missing),
+            (&[23, SEP, 60, 61, 62, 63, 64], "at most 4 after the separator of each"),
+            (&[4, 4, 4, SEP, 60, 61, 62, 63, 64], "T at most 8, found [1, 9]"),
+        ];
+        for (tokens, expected) in refused {
+            let error = places(&anew, &[tokens]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_separator_is_a_token_and_halves_the_positions() {
+        let config = TransformerConfig::new(69).with_width(8);
+        let odd = TransformerConfig { max_positions: 9, ..config.clone() };
+        for (config, expected) in [
+            (
+                config.clone().with_separator(69),
+                "separator = 69: must be a token, 0 to 68",
+            ),
+            (config.with_separator(-1), "separator = -1: must be a token"),
+            (odd.with_separator(SEP), "max_positions = 9: must be even"),
+        ] {
+            let store = nn::VarStore::new(Device::Cpu);
+            let error = config.init(&store.root()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

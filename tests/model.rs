@@ -7,6 +7,7 @@ use std::fs;
 use common::root;
 use self_attention::data::cmudict::{Dictionary, Entry};
 use self_attention::data::split::Split;
+use self_attention::data::vocabulary::SEP;
 use self_attention::evaluation::pronouncer::{evaluate, Card, Pronouncer};
 use self_attention::prelude::*;
 use self_attention::training::checkpoint::Checkpoint;
@@ -63,4 +64,34 @@ fn grouped(number: usize) -> String {
         0..=999 => number.to_string(),
         _ => format!("{},{:03}", grouped(number / 1000), number % 1000),
     }
+}
+
+/// Q23: the model that counts anew and the one that counts through differ in nothing else, and not by chance.
+#[test]
+fn counting_anew_is_worth_more_than_chance() {
+    let card = |path| Card::read(&root().join(path)).unwrap();
+    let through = card("models/comparison/counted_through.safetensors");
+    let anew = card("models/pronouncer.safetensors");
+    assert_eq!((&through.training, &through.data), (&anew.training, &anew.data));
+    assert_eq!(through.model.clone().with_separator(SEP), anew.model);
+
+    let losses = |card: &Card| -> Vec<f64> {
+        card.epochs.iter().map(|epoch| epoch.validation_loss).collect()
+    };
+    let (through, anew) = (losses(&through), losses(&anew));
+    let leads: Vec<f64> = through.iter().zip(&anew).map(|(t, a)| t - a).collect();
+    assert!(leads.iter().all(|lead| *lead > 0.005), "{leads:?}");
+    assert!(leads[0] > 0.02 && leads[23] < 0.01, "{leads:?}");
+    assert!(anew[17] < through[23]);
+
+    let text = fs::read_to_string(root().join("book/output/ch08_training_q23_anew.txt"));
+    let text = text.unwrap();
+    let number = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let number = line.trim_end_matches(" %").rsplit(' ').next().unwrap();
+        number.parse().unwrap()
+    };
+    assert!(number("gained") > 3.0 * number("its standard error"));
+    let times = number("only counted anew") / number("only counted through");
+    assert!((1.3..1.37).contains(&times), "{times}"); // four for each three
 }

@@ -582,7 +582,7 @@ fn position_figure(shipped: &Checkpoint) -> Result<Chart> {
     Ok(Chart::Panels(Panels {
         title: "How alike two positions are".into(),
         description: "Two matrices of 16 by 16 positions. Sinusoidal: a band along the diagonal, the same all along it. \
-                      Learned: neighbours are alike too, and positions farther off are not."
+                      Learned: neighbours are alike too, the more so the later they stand, and positions far off are not."
             .into(),
         columns: 2,
         panels: vec![

@@ -725,7 +725,8 @@ fn question_23() -> Result<()> {
 }
 // ANCHOR_END: question_23
 
-/// The run of the shipped model beside one whose positions were counted through.
+/// The run of the shipped model beside one whose positions were counted through. Of that one the card and what it said of
+/// the validation words are kept, and not its weights.
 fn counted_anew() -> Result<()> {
     let read = |weights: &str| -> Result<_> {
         let weights = models().join(weights);
@@ -753,6 +754,13 @@ fn counted_anew() -> Result<()> {
         println!("{name:26} {through:>7.2} % {anew:>7.2} %");
     }
 
+    if !said_through
+        .iter()
+        .map(|said| &said.word)
+        .eq(said_anew.iter().map(|said| &said.word))
+    {
+        return Err(Error::input("records", "are of different words; make both again"));
+    }
     let dictionary = Dictionary::embedded()?;
     let listed = said_anew.iter().filter_map(|said| dictionary.get(&said.word));
     let listed: Vec<_> = listed.map(|entry| entry.pronunciations.clone()).collect();

@@ -556,11 +556,10 @@ impl Book {
         }
         let phonemes = self.record.alignments.first().map_or(0, |r| r.agreement.phonemes);
         println!("\n{phonemes} phonemes; the best head is {}", self.best);
-        let nth = self.record.nth_letter.rate();
-        println!(
-            "the letter it finds is the n-th for the n-th phoneme: {}",
-            percent(nth)
-        );
+        let nth = &self.record.nth_letter;
+        println!("for the n-th phoneme it finds");
+        println!("  the n-th letter                   {:>15}", percent(nth.rate()));
+        println!("  the n-th letter or one beside it  {:>15}", percent(nth.near_rate()));
     }
 
     /// Which letter each phoneme of some words looks at most, in the head with the best alignment.
@@ -749,12 +748,13 @@ impl Book {
 
     /// What the model loses if it loses two heads of the first block, and at how many places both look at the same.
     fn in_pairs(&self) -> Result<()> {
-        println!("                   places where both      PER rises by   if harms");
+        println!("block 1            places where both      PER rises by   if harms");
         println!("                   look at the same                      added up");
         for Pair { heads: [one, other], effect } in &self.record.together.pairs {
             let (ours, theirs) =
                 (self.measures(*one)?.favourites, self.measures(*other)?.favourites);
-            let same = ours.iter().zip(theirs).filter(|(a, b)| **a == *b).count();
+            let same = ours.iter().zip(theirs);
+            let same = same.filter(|(a, b)| a.is_some() && *a == b).count();
             let Effect { rise, error, .. } = effect;
             let rise = points(rise.phoneme_error_rate, error.phoneme_error_rate);
             let added = self.alone_harm(*one) + self.alone_harm(*other);

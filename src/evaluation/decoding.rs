@@ -383,12 +383,13 @@ mod tests {
     const WORDS: [&str; 6] = ["tough", "a", "though", "cough", "knight's", "ox"];
 
     /// A model that knows nothing but has opinions: it prefers some tokens clearly to others.
-    fn model(max_positions: i64) -> (Transformer, Vocabulary) {
+    fn model(max_positions: i64, separator: Option<i64>) -> (Transformer, Vocabulary) {
         tch::manual_seed(5);
         let vocabulary = Vocabulary::new();
         let store = nn::VarStore::new(Device::Cpu);
         let config = TransformerConfig {
             max_positions,
+            separator,
             ..TransformerConfig::new(vocabulary.len() as i64)
                 .with_blocks(2)
                 .with_width(16)
@@ -408,7 +409,8 @@ mod tests {
         let mut tokens = prompt(model, vocabulary, word).unwrap();
         let prefix = tokens.len();
         tokens.extend(vocabulary.phonemes(phonemes));
-        if (tokens.len() as i64) < model.config.max_positions {
+        let places = model.places(&Tensor::from_slice(&tokens).unsqueeze(0)).unwrap();
+        if places.max().int64_value(&[]) + 1 < model.config.max_positions {
             tokens.push(EOS);
         } // or else it was cut off
         let read = (tokens.len() - 1) as i64;
@@ -425,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_word_is_pronounced_the_same_alone_and_among_others() {
-        let (model, vocabulary) = model(64);
+        let (model, vocabulary) = model(64, None);
         let together = greedy(&model, &vocabulary, &WORDS).unwrap();
         let lengths: Vec<usize> = together.iter().map(|h| h.phonemes.len()).collect();
         assert!(lengths.iter().any(|length| *length != lengths[0]), "{lengths:?}");
@@ -441,8 +443,8 @@ mod tests {
     #[test]
     fn a_hypothesis_is_as_likely_as_a_full_forward_pass_says() {
         // With 24 positions, some are cut off.
-        for max_positions in [64, 24] {
-            let (model, vocabulary) = model(max_positions);
+        for (max_positions, separator) in [(64, None), (24, None), (24, Some(SEP))] {
+            let (model, vocabulary) = model(max_positions, separator);
             let greedy = greedy(&model, &vocabulary, &WORDS).unwrap();
             let beams = BeamSearch::new(5).search(&model, &vocabulary, &WORDS).unwrap();
             for ((word, greedy), beams) in WORDS.iter().zip(greedy).zip(beams) {
@@ -459,7 +461,7 @@ mod tests {
 
     #[test]
     fn one_beam_is_greedy_whatever_the_length_penalty() {
-        let (model, vocabulary) = model(64);
+        let (model, vocabulary) = model(64, None);
         let greedy = greedy(&model, &vocabulary, &WORDS).unwrap();
         for length_penalty in [0.0, 1.0] {
             let search = BeamSearch::new(1).with_length_penalty(length_penalty);
@@ -471,7 +473,7 @@ mod tests {
     #[test]
     fn with_as_many_beams_as_pronunciations_it_finds_the_best_of_all() {
         // One letter, `<sep>`, and two positions to write in.
-        let (model, vocabulary) = model(4);
+        let (model, vocabulary) = model(4, None);
         let phonemes: Vec<Phoneme> = Phoneme::all().collect();
         let ones = phonemes.iter().map(|&one| vec![one]);
         let pairs = phonemes
@@ -504,7 +506,7 @@ mod tests {
 
     #[test]
     fn the_best_comes_first_none_twice_and_words_do_not_mix() {
-        let (model, vocabulary) = model(64);
+        let (model, vocabulary) = model(64, None);
         for search in [BeamSearch::new(7), BeamSearch::new(7).with_length_penalty(1.0)] {
             let together = search.search(&model, &vocabulary, &WORDS).unwrap();
             for (word, found) in WORDS.iter().zip(&together) {
@@ -529,7 +531,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_searched_is_refused_by_name() {
-        let (model, vocabulary) = model(64);
+        let (model, vocabulary) = model(64, None);
         let refused = |search: BeamSearch| {
             search.search(&model, &vocabulary, &["a"]).unwrap_err().to_string()
         };
@@ -544,7 +546,7 @@ mod tests {
 
     #[test]
     fn words_it_cannot_read_are_refused_by_name() {
-        let (model, vocabulary) = model(64);
+        let (model, vocabulary) = model(64, None);
         let long = "a".repeat(longest_word(&model) + 1);
         let error = greedy(&model, &vocabulary, &["though", &long]).unwrap_err();
         assert!(

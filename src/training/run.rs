@@ -53,7 +53,8 @@ impl RunConfig {
         }
     }
 
-    /// A small model, a tenth of the words, a few epochs: less than a minute.
+    /// A small model, a tenth of the words, a few epochs: less than a minute. Its positions are counted through, as in the
+    /// experiments of the book.
     pub fn quick(vocabulary: &Vocabulary) -> Self {
         let RunConfig { training, .. } = Self::new(vocabulary);
         let model = TransformerConfig::new(vocabulary.len() as i64);

@@ -46,7 +46,7 @@ pub struct HeadRecord {
     /// Which letter writes which phoneme, read off the weights in several ways and guessed
     /// in two, against the aligner.
     pub alignments: Vec<ReadOff>,
-    /// The letters of the best head beside the n-th for the n-th phoneme.
+    /// How often the letter that the best head finds is the n-th for the n-th phoneme, or the last where a word is shorter.
     pub nth_letter: Agreement,
     /// Each head silenced in turn.
     pub alone: Alone,
@@ -398,7 +398,7 @@ pub fn measured_words<'a>(
     few_of(&pairs(sample, said))
 }
 
-/// Finds a letter for each phoneme in each of [`HeadRecord::WAYS`], and compares with the aligner; then those of the best
+/// Finds a letter for each phoneme in each of [`HeadRecord::WAYS`], and compares with the aligner; and those of the best
 /// head with the n-th for the n-th phoneme.
 ///
 /// # Errors
@@ -428,10 +428,13 @@ pub fn read_off(
             .iter()
             .map(|row| row.iter().zip(lengths).map(|(w, length)| w * length).collect())
             .collect();
+        let nth = diagonal_guess(letters, count);
+        let best = of(of_best, 0);
+        nth_letter.add(&best, &nth);
         let found = [
-            diagonal_guess(letters, count),
+            nth,
             proportional_guess(letters, count),
-            of(of_best, 0),
+            best,
             of(&contributions, 0),
             of(of_best, 1),
             of(&inside.weights[echo.block][echo.head], 1),
@@ -441,8 +444,6 @@ pub fn read_off(
         for (agreement, found) in agreements.iter_mut().zip(&found) {
             agreement.add(found, &writers);
         }
-        let [nth, _, best, ..] = &found;
-        nth_letter.add(best, nth);
         Ok(())
     })?;
     let ways = HeadRecord::WAYS.into_iter().zip(agreements);
