@@ -457,6 +457,9 @@ const COMPARED: [(&str, &str); 3] = [
     ("g2p-en 2.1.0", "g2p_en.tsv"),
 ];
 
+/// What the shipped model says of them: `cut -f1 models/comparison/g2p_en.tsv | cargo run --release --bin pronounce`.
+const OURS: &str = "pronouncer.tsv";
+
 fn comparison(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/comparison").join(file)
 }
@@ -501,6 +504,17 @@ fn standard_errors(heard: &Heard) -> Result<()> {
         "two equal systems on two such tests differ by up to {}, 19 times in 20",
         percent(difference)
     );
+
+    let test = part(&heard.setting.dictionary, Split::Test);
+    let theirs = read_pronunciations(&comparison("g2p_en.tsv"), &test)?;
+    let ours = read_pronunciations(&comparison(OURS), &test)?;
+    let listed: Vec<_> = test.iter().map(|entry| entry.pronunciations.clone()).collect();
+    let paired = Paired::of(&theirs, &ours, &listed)?;
+    println!("\nthe same words, word by word");
+    println!("only g2p-en is right             {:>6}", paired.only_first);
+    println!("only this book's model is right  {:>6}", paired.only_second);
+    println!("gained by the model              {:>8}", percent(paired.gained()));
+    println!("its standard error               {:>8}", percent(paired.standard_error()));
     Ok(())
 }
 
