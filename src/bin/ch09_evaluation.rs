@@ -774,25 +774,11 @@ fn mistakes(heard: &Heard) -> Result<()> {
     );
 
     println!("\n== q26_surest ==");
-    println!("word                said                           listed nearest                 probability");
-    let line = |index: usize, last: String| {
-        let word = &heard.entries[index].word;
-        println!(
-            "{word:<18}  {:<29}  {:<29}  {last:>11}",
-            text(&heard.predictions[index]),
-            text(&heard.nearest[index])
-        );
-    };
-    let surest = heard.surest();
-    for &index in surest.iter().take(8) {
-        line(index, format!("{:.4}", heard.said(index).greedy.probability()));
-    }
+    let probability = |index| format!("{:.4}", heard.said(index).greedy.probability());
+    some_mistakes(heard, &heard.surest(), "probability", probability);
     println!("\n== q26_farthest ==");
-    println!("word                said                           listed nearest                       edits");
-    for index in heard.wrong(|index| usize::MAX - heard.edits[index]).into_iter().take(8)
-    {
-        line(index, heard.edits[index].to_string());
-    }
+    let farthest = heard.wrong(|index| usize::MAX - heard.edits[index]);
+    some_mistakes(heard, &farthest, "edits", |index| heard.edits[index].to_string());
     println!("\n== q26_looked ==");
     if let Some(index) = heard.worth_a_look() {
         let Said { word, greedy, .. } = heard.said(index);
@@ -804,6 +790,30 @@ fn mistakes(heard: &Heard) -> Result<()> {
         println!("all of it {:>10.4}", greedy.probability());
     }
     Ok(())
+}
+
+/// The first of these mistakes, each with a number to it.
+fn some_mistakes(
+    heard: &Heard,
+    indices: &[usize],
+    name: &str,
+    number: impl Fn(usize) -> String,
+) {
+    let mut rows = vec![["word", "said", "listed nearest", name].map(String::from)];
+    rows.extend(indices.iter().take(8).map(|&index| {
+        let word = heard.entries[index].word.clone();
+        let [said, nearest] =
+            [&heard.predictions, &heard.nearest].map(|list| text(&list[index]));
+        [word, said, nearest, number(index)]
+    }));
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let [word_width, said_width, nearest_width, number_width] = [0, 1, 2, 3].map(width);
+    for [word, said, nearest, number] in &rows {
+        println!(
+            "{word:<word_width$}  {said:<said_width$}  {nearest:<nearest_width$}  {number:>number_width$}"
+        );
+    }
 }
 
 /// At each step of a pronunciation, the token that was written and the likeliest other one, with their probabilities.
