@@ -192,9 +192,15 @@ impl Transformer {
     }
     // ANCHOR_END: advance
 
-    /// The place after the last token of each prompt, which must be one for all.
+    /// The [place](Transformer::places) after the last token of each prompt, which must be one for all.
+    ///
+    /// # Shapes
+    /// `prompts`: `[B, T]`.
+    ///
+    /// # Errors
+    /// As [`Transformer::start`].
     // ANCHOR: next_place
-    fn next_place(&self, prompts: &Tensor) -> Result<i64> {
+    pub fn next_place(&self, prompts: &Tensor) -> Result<i64> {
         let places = self.places(prompts)?.f_to_device(Device::Cpu)?; // [B, T]
         let places = Vec::<Vec<i64>>::try_from(&places)?;
         let mut last = places.iter().map(|of_prompt| of_prompt.last());

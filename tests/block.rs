@@ -78,6 +78,15 @@ fn the_shipped_model_has_learned_which_letters_and_phonemes_belong_together() {
             assert!(within > across + 0.05, "{group:?}, {other:?}: {within}, {across}");
         }
     }
+    // The deepest hole within a group is where p meets z.
+    let symbols = &figure("ch07_embeddings")["rows"];
+    let at = |symbol: &str| (0..17usize).find(|&row| symbols[row] == *symbol).unwrap();
+    let holes = groups
+        .into_iter()
+        .flat_map(|group| group.clone().flat_map(|i| group.clone().map(move |j| (i, j))));
+    let deepest = holes.min_by(|a, b| alike[a.0][a.1].total_cmp(&alike[b.0][b.1]));
+    let deepest = deepest.unwrap();
+    assert_eq!([deepest.0.min(deepest.1), deepest.0.max(deepest.1)], [at("p"), at("z")]);
     for (letter, own) in consonants.zip(phonemes.clone()) {
         let others = phonemes.clone().filter(|&phoneme| phoneme != own);
         let least = others.map(|j| alike[letter][j]).fold(f64::INFINITY, f64::min);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use self_attention::data::cmudict::text;
+use self_attention::evaluation::decoding::prompt;
 use self_attention::evaluation::pronouncer::{Card, Pronouncer};
 use self_attention::files::write_whole;
 use self_attention::prelude::*;
@@ -210,16 +211,13 @@ fn chosen(arguments: &Arguments, card: &Card) -> Result<Head> {
 
 /// Phonemes as they were typed, if the model has room for them.
 fn spelled_out(pronouncer: &Pronouncer, word: &str, text: &str) -> Result<Vec<Phoneme>> {
-    pronouncer.check(word)?;
+    let Pronouncer { model, vocabulary } = pronouncer;
+    let prompt = prompt(model, vocabulary, word)?;
     let phonemes: Vec<Phoneme> =
         text.split_whitespace().map(str::parse).collect::<Result<_>>()?;
-    let letters = pronouncer.vocabulary.letters(word)?.len();
-    let config = &pronouncer.model.config;
-    let positions = config.max_positions as usize;
-    let room = match config.separator {
-        Some(_) => positions / 2,
-        None => positions - letters - 1,
-    };
+    let next = model.next_place(&Tensor::from_slice(&prompt).unsqueeze(0))?;
+    let room = (model.config.max_positions - next) as usize;
+    let letters = prompt.len() - 1; // and `<sep>`
     if phonemes.is_empty() || phonemes.len() > room {
         let problem = format!(
             "{} phonemes, and with {letters} letters there is room for 1 to {room}; give as many, \

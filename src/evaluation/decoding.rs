@@ -409,8 +409,8 @@ mod tests {
         let mut tokens = prompt(model, vocabulary, word).unwrap();
         let prefix = tokens.len();
         tokens.extend(vocabulary.phonemes(phonemes));
-        let places = model.places(&Tensor::from_slice(&tokens).unsqueeze(0)).unwrap();
-        if places.max().int64_value(&[]) + 1 < model.config.max_positions {
+        let next = model.next_place(&Tensor::from_slice(&tokens).unsqueeze(0)).unwrap();
+        if next < model.config.max_positions {
             tokens.push(EOS);
         } // or else it was cut off
         let read = (tokens.len() - 1) as i64;
